@@ -28,6 +28,9 @@ pub(crate) const CLASSIC_OVERLAP: Duration = Duration::from_secs(300);
 /// its token within the minute that is missing to the overlap.
 const PUT_BACK_PROMISE: Duration = CLASSIC_OVERLAP.saturating_sub(Duration::from_secs(60));
 
+/// What is promised at a time for a token that another host may have replaced, or not.
+const UNCERTAIN_PROMISE: Duration = Duration::from_secs(1);
+
 /// How long a mirror relies on the last answer. A token replaced at the source is picked up within this time, and a cron
 /// job that runs every minute asks every time.
 pub(crate) const FRESH: Duration = Duration::from_secs(30);
@@ -65,17 +68,20 @@ pub(crate) struct Document {
     /// Whether the place lost this document and got it back from a copy. It may also have lost that another token was
     /// minted.
     pub(crate) is_put_back: bool,
-    /// By which it had been written.
-    pub(crate) written_by: WrittenBy,
+    pub(crate) provenance: Provenance,
 }
 
-/// When the file of a document was written, by the clock of the machine that has it; `None` if that is not known. Says nothing
-/// of what is in it: any two are equal.
+/// Where a document was read. Says nothing of what is in it: any two are equal.
 #[derive(Clone, Copy, Debug, Default, Eq)]
-pub(crate) struct WrittenBy(Option<UtcDateTime>);
+pub(crate) struct Provenance {
+    /// When its file was written, by the clock of the machine that has it.
+    written_at: Option<UtcDateTime>,
+    /// When its place was known last to have it, if that cannot be reached and this is a copy.
+    in_force_at: Option<Timestamp>,
+}
 
-impl PartialEq for WrittenBy {
-    fn eq(&self, _: &WrittenBy) -> bool {
+impl PartialEq for Provenance {
+    fn eq(&self, _: &Provenance) -> bool {
         true
     }
 }
@@ -90,8 +96,8 @@ impl Document {
     ) -> Document {
         let created_at = asked_at.whole_seconds();
         let appid = appid.to_owned();
-        let written_by = WrittenBy::default();
-        Document { appid, token, expires_in, created_at, is_put_back: false, written_by }
+        let provenance = Provenance::default();
+        Document { appid, token, expires_in, created_at, is_put_back: false, provenance }
     }
 
     /// Parses a document of this kind.
@@ -139,13 +145,21 @@ impl Document {
         let token = Secret::new(json.access_token.into_owned());
         let created_at = Timestamp { wall, uptime };
         let is_put_back = json.put_back == Some(true);
-        let (appid, written_by) = (json.appid, WrittenBy::default());
-        Ok(Document { appid, token, expires_in, created_at, is_put_back, written_by })
+        let (appid, provenance) = (json.appid, Provenance::default());
+        Ok(Document { appid, token, expires_in, created_at, is_put_back, provenance })
     }
 
     /// Returns the document as it stands in a file that was written at `at`, if that is known.
     pub(crate) fn written_at(self, at: Option<UtcDateTime>) -> Document {
-        Document { written_by: WrittenBy(at), ..self }
+        Document { provenance: Provenance { written_at: at, ..self.provenance }, ..self }
+    }
+
+    /// Returns the document as a copy whose place cannot be reached, and was known last to have it at `at`; if that is not known,
+    /// when the copy was written.
+    pub(crate) fn cut_off_since(self, at: Option<Timestamp>) -> Document {
+        let written = self.provenance.written_at.map(|wall| Timestamp { wall, uptime: None });
+        let in_force_at = at.or(written).or(Some(self.created_at));
+        Document { provenance: Provenance { in_force_at, ..self.provenance }, ..self }
     }
 
     /// Returns the document of this kind as one line of JSON.
@@ -187,7 +201,7 @@ impl Document {
     /// what every refresh leaves a token that lives, until the life is over that it can have had when its file was written.
     pub(crate) fn left(&self, now: Timestamp) -> Duration {
         match self.is_from_future(now) {
-            true => self.left_since(self.written_by.0, now),
+            true => self.left_since(self.provenance.written_at, now),
             false => self.stated_left(now),
         }
     }
@@ -210,7 +224,8 @@ impl Document {
 
     /// Returns the document as a copy that is in force because its place has lost it.
     pub(crate) fn put_back(self) -> Document {
-        Document { is_put_back: true, ..self }
+        let provenance = Provenance { in_force_at: None, ..self.provenance };
+        Document { is_put_back: true, provenance, ..self }
     }
 
     /// Returns the document to publish if WeChat may have issued another token at `asked_at` that was not received: it
@@ -246,6 +261,15 @@ impl Document {
         let expires_in = Duration::from_secs((age + left).as_secs().max(1));
         let expires_in = expires_in.min(self.expires_in);
         Some(Document { expires_in, created_at, ..self.clone() })
+    }
+
+    /// Returns the document to publish if WeChat may have issued another token at some time since `at`: it expires no later than
+    /// one overlap after that.
+    pub(crate) fn replaceable_from(self, at: Timestamp) -> Document {
+        let end = at.plus(CLASSIC_OVERLAP).since(self.created_at);
+        let life = Duration::try_from(end).unwrap_or_default().as_secs();
+        // A document states a second at least.
+        Document { expires_in: self.expires_in.min(Duration::from_secs(life.max(1))), ..self }
     }
 
     /// Caps the lifetime so that this document expires no later than `before`, which holds the same token. For APIs that
@@ -349,8 +373,15 @@ impl Document {
             // What a mirror received is a promise already.
             Rules::Stable | Rules::Work | Rules::Mirror => left,
             Rules::Classic if has_bug(Bug::WholeLifePromisedOnClassic) => left,
-            // The next `fetch` may replace it as soon as it is due; then it lives on for the overlap only.
-            Rules::Classic => left.min(left.saturating_sub(refresh_before) + CLASSIC_OVERLAP),
+            // The next `fetch` may replace it as soon as it is due, or may have if the place cannot be reached; then it lives on
+            // for the overlap only. A place that is down, where it stays in force, looks the same from here as one that others
+            // reach.
+            Rules::Classic => {
+                let unseen = self.unseen_for(now);
+                let until_due = (left + unseen).saturating_sub(refresh_before);
+                let certain = (until_due + CLASSIC_OVERLAP).saturating_sub(unseen);
+                left.min(certain.max(UNCERTAIN_PROMISE))
+            }
         };
         // What was lost may be that the token is to end after the overlap.
         let is_replaceable =
@@ -363,6 +394,12 @@ impl Document {
             true => Duration::from_secs(promise.as_secs() + 1),
             false => Duration::from_secs(promise.as_secs()),
         }
+    }
+
+    /// Returns for how long it has not been known whether the document is in force. Zero if its place is reached.
+    fn unseen_for(&self, now: Timestamp) -> Duration {
+        let in_force_at = self.provenance.in_force_at.filter(|_| !has_bug(Bug::CutOffNotCounted));
+        in_force_at.and_then(|at| Duration::try_from(now.since(at)).ok()).unwrap_or_default()
     }
 
     /// Returns when it was created, by the wall clock of `now`.
@@ -643,6 +680,45 @@ mod tests {
         assert_eq!(promise("2026-11-22T01:30:00Z", hour), secs(300));
         assert_eq!(promise("2026-11-22T01:59:00Z", hour), secs(60));
         assert_eq!(document.promise(at("2026-11-22T00:00:00Z"), Rules::Stable, hour), secs(7200));
+    }
+
+    #[test]
+    fn a_copy_is_promised_for_the_overlap_after_the_token_was_due_or_its_place_was_reached() {
+        let document = document_created_at("2026-11-22T00:00:00Z");
+        let (hour, seen) = (secs(3600), |text| Some(at(text)));
+        let promise = |document: &Document, now| document.promise(at(now), Rules::Classic, hour);
+        // It was due at 01:00.
+        let copy = document.clone().cut_off_since(seen("2026-11-22T00:30:00Z"));
+        for (now, promised) in [
+            ("2026-11-22T00:40:00Z", 1500),
+            ("2026-11-22T01:00:00Z", 300),
+            ("2026-11-22T01:04:00Z", 60),
+            ("2026-11-22T01:05:00Z", 1),
+            ("2026-11-22T01:59:58Z", 1),
+            ("2026-11-22T02:00:00Z", 0),
+        ] {
+            assert_eq!(promise(&copy, now), secs(promised), "{now}");
+            assert_eq!(copy.promise(at(now), Rules::Stable, hour), copy.left(at(now)));
+        }
+        let copy = document.clone().cut_off_since(seen("2026-11-22T01:30:00Z"));
+        assert_eq!(promise(&copy, "2026-11-22T01:34:00Z"), secs(60));
+        // When it is not known, the copy was written no later.
+        let written = document.clone().written_at(parse_rfc3339("2026-11-22T01:10:00Z"));
+        let copy = written.cut_off_since(None);
+        assert_eq!(promise(&copy, "2026-11-22T01:12:00Z"), secs(180));
+        assert_eq!(promise(&document.cut_off_since(None), "2026-11-22T01:04:00Z"), secs(60));
+        assert_eq!(promise(&copy.put_back(), "2026-11-22T01:40:00Z"), secs(240), "it is reached");
+    }
+
+    #[test]
+    fn a_token_of_which_the_lease_was_lost_ends_an_overlap_later() {
+        let document = document_created_at("2026-11-22T00:00:10Z");
+        let lost = |at_: &str| document.clone().replaceable_from(at(at_));
+        assert_eq!(lost("2026-11-22T00:00:05.5Z").expires_in, secs(295));
+        assert_eq!(lost("2026-11-22T00:00:05.5Z").created_at, document.created_at);
+        assert_eq!(lost("2026-11-22T01:00:10Z").expires_in, secs(3900));
+        assert_eq!(lost("2026-11-22T01:58:10Z").expires_in, secs(7200), "never longer");
+        assert_eq!(lost("2026-11-21T00:00:00Z").expires_in, secs(1), "a second is the least");
     }
 
     #[test]

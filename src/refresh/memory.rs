@@ -138,6 +138,11 @@ impl<'a> Turn<'a> {
         }
     }
 
+    /// Notes that the request that was about to be sent at `at` is not sent.
+    pub(super) fn note_unsent(&mut self, at: UtcDateTime) {
+        self.record.note_answer(at);
+    }
+
     /// Notes why the request of `at` brought no token.
     pub(super) fn note_error(&mut self, error: &UpstreamError, mode: RefreshMode, at: UtcDateTime) {
         if !error.may_have_minted() || has_bug(Bug::LostAnswersTakenForAnswers) {

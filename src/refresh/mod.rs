@@ -18,6 +18,7 @@ use crate::sabotage::{Bug, has_bug};
 use crate::store::{Found, Store};
 use crate::upstream::{IssuedToken, RefreshMode, TokenSource, UpstreamError};
 
+use attempt::MIN_ATTEMPT;
 pub(crate) use error::{RefreshError, answer_lost};
 pub(crate) use memory::Memory;
 use memory::Turn;
@@ -26,6 +27,7 @@ use settled::PublishedVerdict;
 pub(crate) use transaction::ALL as PUTTING_BACK_MESSAGES;
 use transaction::Transaction;
 
+mod attempt;
 mod error;
 mod memory;
 mod settled;
@@ -36,14 +38,6 @@ pub(crate) mod trouble;
 /// The pauses before further attempts after a transient failure; up to a quarter of jitter is added.
 const PAUSES: [Duration; 3] =
     [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
-
-/// One attempt may take this long, or half of the time left if that is more. So an answer that never comes leaves time
-/// for another attempt, and a longer --timeout also waits longer for one answer.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// No request is sent with less time than this left: WeChat might mint a token, and the answer would not be waited for.
-/// On the classic API that invalidates the published token.
-const MIN_ATTEMPT: Duration = Duration::from_millis(500);
 
 messages! {
     LOCKED<0> {
@@ -122,7 +116,7 @@ impl Refresh<'_> {
         if let (None, Some(leftover), TokenRequest::Live) = (&published, &leftover, request)
             && self.is_fresh(&leftover.document)
         {
-            lease.prepare()?.publish(&leftover.document)?;
+            lease.prepare()?.publish(&leftover.document, self.rules)?;
             return Ok(Outcome::Kept(leftover.document.clone()));
         }
         drop(leftover);
@@ -179,7 +173,7 @@ impl Refresh<'_> {
                 published.clone()
             }
             _ => {
-                transaction.commit(&document)?;
+                transaction.commit(&document, self.rules)?;
                 document
             }
         };
@@ -270,7 +264,10 @@ impl Refresh<'_> {
             if let Some(turn) = turn {
                 turn.note_request(requested_at.wall);
             }
-            let err = match self.source.request_token(mode, self.attempt_timeout(deadline)) {
+            let timeout = self.timeout_under_lease(transaction, deadline).inspect_err(|_| {
+                turn.iter_mut().for_each(|turn| turn.note_unsent(requested_at.wall));
+            })?;
+            let err = match self.source.request_token(mode, timeout) {
                 Ok(issued) if Some(&issued.token) == unwanted && self.can_force_after(mode) => {
                     self.check_time(deadline)?;
                     mode = RefreshMode::Forced;
@@ -407,23 +404,6 @@ impl Refresh<'_> {
     /// Whether a forced request can bring another token than one in this mode did.
     fn can_force_after(&self, mode: RefreshMode) -> bool {
         matches!(self.rules, Rules::Stable | Rules::Mirror) && mode == RefreshMode::Normal
-    }
-
-    /// Fails if too little time is left for an attempt.
-    fn check_time(&self, deadline: Instant) -> Result<(), RefreshError> {
-        if self.clock.until(deadline) < MIN_ATTEMPT {
-            return Err(RefreshError::Upstream(UpstreamError::unreachable(
-                NO_TIME.text(),
-                true,
-                false,
-            )));
-        }
-        Ok(())
-    }
-
-    fn attempt_timeout(&self, deadline: Instant) -> Duration {
-        let left = self.clock.until(deadline);
-        left.min(ATTEMPT_TIMEOUT.max(left / 2))
     }
 }
 

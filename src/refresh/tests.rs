@@ -51,6 +51,9 @@ struct MemoryStore {
     is_locked: bool,
     /// Another process has the lock by now.
     is_lease_lost: bool,
+    /// This process is stopped after its first look at the lock, and another one has it then.
+    is_stopped_after_look: bool,
+    has_looked: Rc<Cell<bool>>,
     /// There is no room for another file.
     is_full: bool,
     /// There is room for one more file, and not for two.
@@ -121,7 +124,15 @@ impl Lease for MemoryStore {
 
 impl Publisher for MemoryStore {
     fn check_lease(&self) -> Result<()> {
-        if self.is_lease_lost { bail!("another process has it") } else { Ok(()) }
+        let is_first = !self.has_looked.replace(true);
+        match self.is_lease_lost || self.is_stopped_after_look && !is_first {
+            true => bail!("another process has it"),
+            false => Ok(()),
+        }
+    }
+
+    fn lease_left(&self) -> Duration {
+        if self.is_stopped_after_look { Duration::ZERO } else { Duration::MAX }
     }
 
     fn publish_interim(&self, document: &Document) -> Result<()> {
@@ -137,9 +148,13 @@ impl Publisher for MemoryStore {
         self.confirmed.is_some()
     }
 
-    fn publish(self: Box<Self>, document: &Document) -> Result<()> {
+    fn restore(self: Box<Self>, document: &Document) -> Result<()> {
         self.document.replace(Some(document.clone()));
         Ok(())
+    }
+
+    fn publish(self: Box<Self>, document: &Document, _: Rules) -> Result<()> {
+        self.restore(document)
     }
 }
 

@@ -2,6 +2,8 @@
 //! published one after the overlap, even if its answer is lost. So the document's life is shortened before such a
 //! request, and restored only once it is certain that nothing was minted.
 
+use std::time::Duration;
+
 use super::{Refresh, RefreshError};
 use crate::log::error;
 use crate::message::{action_first, messages};
@@ -76,6 +78,11 @@ impl<'a> Transaction<'a> {
         }
     }
 
+    /// Returns how long the lease lasts at least, as it is known here.
+    pub(super) fn lease_left(&self) -> Duration {
+        self.publisher.lease_left()
+    }
+
     /// Shortens the published document's life to what a mint at `requested_at` would leave of it. Later mints leave no
     /// less, so that only the first call has an effect.
     pub(super) fn shorten_before_mint(&mut self, requested_at: Timestamp) -> anyhow::Result<()> {
@@ -96,8 +103,8 @@ impl<'a> Transaction<'a> {
     }
 
     /// Publishes the new document.
-    pub(super) fn commit(self, document: &Document) -> anyhow::Result<()> {
-        self.publisher.publish(document)
+    pub(super) fn commit(self, document: &Document, rules: Rules) -> anyhow::Result<()> {
+        self.publisher.publish(document, rules)
     }
 
     /// Leaves the published document, which the answer of `at` has confirmed, untouched. Returns whether that was possible.
@@ -116,7 +123,7 @@ impl<'a> Transaction<'a> {
             }
             why => {
                 if !self.is_answer_lost
-                    && let Err(err) = self.publisher.publish(published)
+                    && let Err(err) = self.publisher.restore(published)
                 {
                     let (name, ends) = (self.name, local(shortened.expires_at(now)));
                     let said = NOT_PUT_BACK.with([&ends]);

@@ -12,6 +12,7 @@ use super::patience::{PublishError, publish_patiently};
 use super::record::{Record, RecordChange, RecordFile, record_path};
 use super::{Found, Lease, Leftover, NOT_SYNCED, Publisher, Store, reader};
 use crate::log::error;
+use crate::model::api::Rules;
 use crate::model::document::{Document, MAX_DOCUMENT};
 use crate::model::kind::DocumentKind;
 use crate::os::clock::Clock;
@@ -211,7 +212,11 @@ impl Publisher for FilePublisher {
         self.lock.note(at).is_ok()
     }
 
-    fn publish(mut self: Box<Self>, document: &Document) -> Result<()> {
+    fn restore(self: Box<Self>, document: &Document) -> Result<()> {
+        self.publish(document, Rules::Stable)
+    }
+
+    fn publish(mut self: Box<Self>, document: &Document, _: Rules) -> Result<()> {
         let line = document.to_line(&self.store.kind);
         let published = self.publish_bytes(line.expose().as_bytes())?;
         // No failure of publishing: readers have the document.
@@ -251,7 +256,7 @@ mod tests {
         publisher.publish_interim(&short).unwrap();
         assert!(matches!(store.read().unwrap(), Found::Document(found) if found == short));
         assert!(store.acquire(&SystemClock, Instant::now()).unwrap().is_none(), "still held");
-        publisher.publish(&document).unwrap();
+        publisher.publish(&document, Rules::Classic).unwrap();
         assert!(matches!(store.read().unwrap(), Found::Document(found) if found == document));
         assert!(dir.path().join("new/shop.lock").exists());
     }
@@ -263,7 +268,7 @@ mod tests {
         let (cron, life) = (store_at(&path), Duration::from_secs(7200));
         let publish = |document: &Document| {
             let lease = cron.acquire(&SystemClock, Instant::now()).unwrap().unwrap();
-            lease.prepare().unwrap().publish(document).unwrap();
+            lease.prepare().unwrap().publish(document, Rules::Classic).unwrap();
         };
         let new = Document::new("wx1", Secret::new("T2".to_owned()), life, SystemClock.now());
         let long_ago = Timestamp { wall: new.created_at.wall - life * 2, uptime: None };
@@ -278,7 +283,7 @@ mod tests {
         assert!(shop.take_over("wx1", Instant::now()).is_none() && path.exists(), "in use");
         std::thread::scope(|scope| {
             let taken_over = scope.spawn(|| shop.take_over("wx1", later()).unwrap().document);
-            lease.prepare().unwrap().publish(&new).unwrap();
+            lease.prepare().unwrap().publish(&new, Rules::Classic).unwrap();
             assert_eq!(taken_over.join().unwrap(), new);
         });
         publish(&dead);

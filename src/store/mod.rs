@@ -9,6 +9,7 @@ use anyhow::Result;
 use time::UtcDateTime;
 
 use crate::message::messages;
+use crate::model::api::Rules;
 use crate::model::document::Document;
 use crate::model::kind::DocumentKind;
 use crate::model::location::{Location, RedisLocation};
@@ -298,6 +299,11 @@ pub(crate) trait Publisher {
         Ok(())
     }
 
+    /// Returns how long the lease lasts at least without another look. Endless, if it cannot be lost.
+    fn lease_left(&self) -> Duration {
+        Duration::MAX
+    }
+
     /// Publishes a document that [`Publisher::publish`] will replace. Everything stays ready, also if this fails.
     fn publish_interim(&self, document: &Document) -> Result<()>;
 
@@ -307,6 +313,10 @@ pub(crate) trait Publisher {
         false
     }
 
-    /// Publishes a document and ends the lease.
-    fn publish(self: Box<Self>, document: &Document) -> Result<()>;
+    /// Publishes the document again that was found, and ends the lease. Fails if the lease was lost.
+    fn restore(self: Box<Self>, document: &Document) -> Result<()>;
+
+    /// Publishes a document and ends the lease. If that was lost, the document has the life that a request of another holder
+    /// would leave its token by these rules.
+    fn publish(self: Box<Self>, document: &Document, rules: Rules) -> Result<()>;
 }

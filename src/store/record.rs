@@ -353,6 +353,18 @@ impl RecordFile {
         self.log(self.try_write(record));
     }
 
+    /// Makes an empty record, if there is none: [`RecordFile::overwrite`] has its room then.
+    pub(super) fn make_room(&self, appid: &str, clock: &dyn Clock) {
+        let is_missing = || matches!(self.try_read(), Ok(None));
+        if is_missing()
+            && let Ok(Some(_lock)) = self.lock(clock)
+            && is_missing()
+            && let Some(record) = Record::new(appid)
+        {
+            self.write(&record);
+        }
+    }
+
     /// Replaces the record, under the lock beside it. A trouble that was noted meanwhile stays.
     pub(super) fn write_locked(&self, record: &Record, clock: &dyn Clock) {
         self.change(&record.appid, clock, &|known| {
@@ -458,6 +470,24 @@ mod tests {
 
     fn refused(code: i64) -> Refusal {
         Refusal::new(code, "invalid appsecret", CallKind::RequestsToken, Platform::Official)
+    }
+
+    #[test]
+    fn room_is_made_for_a_record_that_a_full_disk_has_to_take_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, clock) =
+            (RecordFile::beside(&dir.path().join("shop.json")), VirtualClock::new());
+        file.make_room("wx1", &clock);
+        let made = file.read("wx1", NOW).unwrap();
+        assert!(made.is_empty());
+        // No other file can be made.
+        fs::create_dir(dir.path().join(".shop.state.tmp")).unwrap();
+        let change = |record: &mut Record| record.note_refusal("hash", &refused(40125), NOW);
+        assert_eq!(file.change("wx1", &clock, &change), RecordChange::Kept);
+        let refused = file.read("wx1", NOW).unwrap();
+        assert!(refused.refusal("hash", NOW).is_some());
+        file.make_room("wx1", &clock);
+        assert_eq!(file.read("wx1", NOW), Some(refused), "there is one");
     }
 
     #[test]

@@ -27,16 +27,17 @@ pub(crate) use self::own_host::{is_wechat, own_host_hint};
 use self::resolver::BoundedResolver;
 use self::target::Target;
 use self::tls::TlsClient;
-use super::UpstreamError;
 use super::error::{FailedAttempt, FailedStage, ProxyFailure, TlsFailure, Unreachable};
 use super::passed::{self, KnownMirrors};
 use super::roots::{TrustedRoots, is_of_other_ca, said_by_rustls};
+use super::{SENT_WITHIN, UpstreamError};
 use crate::error::{Exit, in_order};
 use crate::language::Language;
 use crate::log::{self, printable};
 use crate::model::address::endpoint::{BaseUrl, Proxy};
 use crate::model::location::Location;
 use crate::model::secret::Secret;
+use crate::os::clock::{Clock, SystemClock};
 use crate::os::descriptors::shortage;
 use crate::os::thread;
 
@@ -214,7 +215,7 @@ impl Client {
     where
         E: FnOnce() -> Result<HttpResponse, ExchangeError> + Send + 'static,
     {
-        let deadline = Instant::now() + timeout;
+        let (begun_at, deadline) = (SystemClock.now(), Instant::now() + timeout);
         let tls = self.roots.client_config();
         let tls = tls.map_err(|err| UpstreamError::unreachable(in_order(&err), false, false))?;
         let mut attempts = Vec::new();
@@ -223,7 +224,7 @@ impl Client {
             let left = deadline.saturating_duration_since(Instant::now());
             // The time left is shared with the remaining servers.
             let connect_timeout = CONNECT_TIMEOUT.min(left / (targets.len() as u32 + 1));
-            let gate = Gate::new(target.proxy.is_some());
+            let gate = Gate::new(target.proxy.is_some(), begun_at, timeout.min(SENT_WITHIN));
             let agent = agent(target, connect_timeout, TlsClient(tls.clone()), &gate);
             let _waiting = log::waiting_for(|| {
                 let name = target.to_string();

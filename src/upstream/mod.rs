@@ -37,6 +37,10 @@ pub(crate) struct IssuedToken {
     pub(crate) expires_in: Duration,
 }
 
+/// How long after it was asked for a request is sent at the latest, or else not at all: this process may be stopped, and
+/// another one ask meanwhile.
+pub(crate) const SENT_WITHIN: Duration = Duration::from_secs(30);
+
 /// Issues tokens.
 pub(crate) trait TokenSource {
     /// Reads what a request needs and was not read so far. Fails if it cannot be used: that must cost no request.
@@ -44,7 +48,7 @@ pub(crate) trait TokenSource {
         Ok(())
     }
 
-    /// Sends one request. Returns within `timeout`.
+    /// Sends one request, within [`SENT_WITHIN`] and `timeout`. Returns within `timeout`.
     fn request_token(
         &self,
         mode: RefreshMode,

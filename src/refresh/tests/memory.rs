@@ -299,6 +299,16 @@ fn on_classic_no_more_than_200_answers_are_lost_in_a_day() {
 
 /// Every attempt counts as it is made: the process may end before the answer comes.
 #[test]
+fn a_process_that_was_stopped_after_its_look_at_the_lock_sends_no_request_and_counts_none_as_lost()
+{
+    let mut fixture = Fixture::new([]).on(Rules::Classic);
+    fixture.store.is_stopped_after_look = true;
+    let run = fixture.run_with(&with_secret("s"), &TokenRequest::Live);
+    assert_eq!(run.unwrap_err().exit(), Exit::Failure);
+    assert_eq!(fixture.lost(), None);
+}
+
+#[test]
 fn on_classic_the_mint_of_a_process_that_dies_counts_as_lost() {
     let fixture = Fixture::new([]).on(Rules::Classic);
     let upstream = with_secret("s");

@@ -19,6 +19,7 @@ use crate::model::document::Document;
 use crate::model::kind::DocumentKind;
 use crate::os::clock::Clock;
 use crate::os::thread::explain;
+use crate::os::timestamp::Timestamp;
 use crate::store::Watch;
 
 /// The pause between two looks, if nothing is announced.
@@ -79,6 +80,8 @@ struct KeyState {
     is_lost: bool,
     /// What is wrong with the value, or with Redis.
     trouble: Option<String>,
+    /// When Redis was asked that answered last.
+    asked_at: Option<Timestamp>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -111,7 +114,8 @@ impl RedisFollower {
             return followed.clone();
         }
         // The copy of this host counts until Redis has answered.
-        let state = KeyState { document: copy.read(), ..KeyState::default() };
+        let document = copy.read().map(|copy| copy.cut_off_since(None));
+        let state = KeyState { document, ..KeyState::default() };
         let followed = Arc::new(FollowedKey {
             key: key.to_owned(),
             kind: kind.clone(),
@@ -130,7 +134,8 @@ impl RedisFollower {
     pub(super) fn note(&self, key: &str, document: &Document) {
         let followed = lock(&self.keys).get(key).cloned();
         if let Some(followed) = followed {
-            followed.update(Some(document.clone()), None, &*self.server.clock);
+            let asked_at = self.server.clock.now();
+            followed.update(Some(document.clone()), None, asked_at, &*self.server.clock);
             self.request_look();
         }
     }
@@ -235,13 +240,13 @@ impl RedisFollower {
             return;
         }
         let names: Vec<_> = keys.iter().map(|followed| &*followed.key).collect();
-        let settings = &self.server.settings;
+        let (settings, asked_at) = (&self.server.settings, self.server.clock.now());
         match self.server.run(|connection| scripts::read(connection, &names)) {
             Ok(values) => {
                 for (followed, value) in keys.iter().zip(values) {
                     let value = value.unwrap_or_default();
                     let value = StoredValue::parse(&followed.kind, &followed.key, settings, value);
-                    followed.update(value.document, value.damage, &*self.server.clock);
+                    followed.update(value.document, value.damage, asked_at, &*self.server.clock);
                 }
             }
             Err(fault) => {
@@ -307,19 +312,28 @@ impl FollowedKey {
         state.document.clone().filter(|_| !state.is_lost)
     }
 
-    /// Takes in what Redis has.
-    fn update(&self, stored: Option<Document>, damage: Option<String>, clock: &dyn Clock) {
+    /// Takes in what Redis had when it was asked at `asked_at`.
+    fn update(
+        &self,
+        stored: Option<Document>,
+        damage: Option<String>,
+        asked_at: Timestamp,
+        clock: &dyn Clock,
+    ) {
         let mut state = lock(&self.state);
+        let is_first = state.asked_at.replace(asked_at).is_none();
         let (document, is_lost) = match InForce::choose(stored, state.document.clone(), clock.now())
         {
             InForce::Stored(document) => (document, false),
             InForce::Copied(document) => (Some(document), true),
         };
-        if state.document == document && state.trouble == damage && state.is_lost == is_lost {
+        let is_same = state.document == document && state.trouble == damage;
+        if is_same && state.is_lost == is_lost && !is_first {
             return;
         }
         let is_another = state.document != document;
-        *state = KeyState { document: document.clone(), is_lost, trouble: damage };
+        let (trouble, asked_at) = (damage, Some(asked_at));
+        *state = KeyState { document: document.clone(), is_lost, trouble, asked_at };
         self.version.fetch_add(1, Ordering::Release);
         drop(state);
         if let (true, Some(document)) = (is_another, document) {
@@ -332,6 +346,8 @@ impl FollowedKey {
         let mut state = lock(&self.state);
         if state.trouble.as_deref() != Some(trouble) {
             state.trouble = Some(trouble.to_owned());
+            let asked_at = state.asked_at;
+            state.document = state.document.take().map(|it| it.cut_off_since(asked_at));
             self.version.fetch_add(1, Ordering::Release);
         }
     }

@@ -12,6 +12,7 @@ use super::lock::RedisLock;
 use super::messages;
 use super::value::StoredValue;
 use crate::language::in_both;
+use crate::model::api::Rules;
 use crate::model::document::Document;
 use crate::os::clock::Clock;
 use crate::os::timestamp::MAX_CLOCK_SKEW;
@@ -44,19 +45,23 @@ impl RedisLease {
 
 impl Lease for RedisLease {
     fn read(&self) -> Result<Found> {
-        let found = self.store.get_or_restore()?;
+        let (found, last) = self.store.get_or_restore()?;
+        // What has ended counts as with files, where it stays: it may be issued again.
+        let found = StoredValue { document: found.document.or(last), ..found };
         self.found.replace(found.clone());
         Ok(found.into())
     }
 
     fn prepare(self: Box<Self>) -> Result<Box<dyn Publisher>> {
         let RedisLease { store, lock, deadline, found } = *self;
-        extend(&store, &lock, &[&store.key])?;
+        extend(&store, &lock, &[&store.key, &store.last_key])?;
         let StoredValue { bytes, document: found, .. } = found.into_inner();
         let life = found.as_ref().map_or(Duration::ZERO, |it| it.left(store.clock().now()));
         let copies_end_at = store.clock().instant() + life;
-        let expected = RefCell::new(bytes);
-        Ok(Box::new(RedisPublisher { store, lock, deadline, expected, found, copies_end_at }))
+        let (expected, interim) = (RefCell::new(bytes), RefCell::default());
+        let publisher =
+            RedisPublisher { store, lock, deadline, expected, interim, found, copies_end_at };
+        Ok(Box::new(publisher))
     }
 }
 
@@ -78,6 +83,8 @@ struct RedisPublisher {
     deadline: Instant,
     /// What Redis has, by this process's hand or as it was found.
     expected: RefCell<Vec<u8>>,
+    /// What was published last to be replaced. Redis may have it although its answer was lost.
+    interim: RefCell<Vec<u8>>,
     /// The document that was found.
     found: Option<Document>,
     /// Until then a copy of the found document could be taken for good.
@@ -89,6 +96,17 @@ impl RedisPublisher {
     fn life(&self, document: &Document) -> Duration {
         let clock = self.store.clock();
         document.left(clock.now()).max(clock.until(self.copies_end_at))
+    }
+
+    /// Returns the document with the life that is certain. If the lock is no longer held, another process may have it, and on
+    /// classic its request leaves this token the overlap.
+    fn bounded_by_lease(&self, document: Document, rules: Rules) -> Document {
+        match rules {
+            Rules::Classic if self.lock.left().is_zero() => {
+                document.replaceable_from(self.lock.held_at())
+            }
+            _ => document,
+        }
     }
 
     /// Raises `created_at` so that a replacement is never older than what it replaces, and newer by `margin` if it is
@@ -112,10 +130,15 @@ impl Publisher for RedisPublisher {
         extend(&self.store, &self.lock, &[])
     }
 
+    fn lease_left(&self) -> Duration {
+        self.lock.left()
+    }
+
     fn publish_interim(&self, document: &Document) -> Result<()> {
         let document = &self.not_older_than_found(document, time::Duration::ZERO);
         let owner = Some(self.lock.owner());
         let life = self.life(document);
+        self.interim.replace(self.store.bytes(document));
         if !self.store.publish(document, &self.expected.borrow(), life, owner)? {
             bail!(lost(&self.store));
         }
@@ -124,20 +147,41 @@ impl Publisher for RedisPublisher {
         Ok(())
     }
 
-    fn publish(self: Box<Self>, document: &Document) -> Result<()> {
+    fn restore(self: Box<Self>, document: &Document) -> Result<()> {
+        let store = self.store.unhurried();
+        // Another owner of the lock may have asked WeChat meanwhile.
+        let owner = Some(self.lock.owner());
+        let publish = |there: &[u8]| store.publish(document, there, self.life(document), owner);
+        if !publish(&self.expected.borrow())? && !publish(&self.interim.borrow())? {
+            bail!(lost(&store));
+        }
+        store.keep_copy(document);
+        Ok(())
+    }
+
+    fn publish(self: Box<Self>, document: &Document, rules: Rules) -> Result<()> {
         let clock = self.store.clock();
-        let is_restored = self.found.as_ref() == Some(document);
         let document = self.not_older_than_found(document, time::Duration::SECOND);
         // The token has cost a call.
         let store = self.store.unhurried();
         // First, so that the token is not lost, whatever happens to Redis.
+        let document = self.bounded_by_lease(document, rules);
         self.store.keep_copy(&document);
         let expected = self.expected.borrow();
-        // The copy is newer than what Redis has, so that another process of this host may put it back at once.
-        let put_back = self.store.bytes(&document.clone().put_back());
-        let publish = || {
-            let publish =
-                |there: &[u8]| store.publish(&document, there, self.life(&document), None);
+        let owner = Some(self.lock.owner());
+        let publish = || -> Result<bool> {
+            if store.publish(&document, &expected, self.life(&document), owner)? {
+                return Ok(true);
+            }
+            // The lock is lost, or there is another value.
+            let _ = self.lock.extend(&[]);
+            let bounded = self.bounded_by_lease(document.clone(), rules);
+            if bounded != document {
+                self.store.keep_copy(&bounded);
+            }
+            let publish = |there: &[u8]| store.publish(&bounded, there, self.life(&bounded), None);
+            // The copy is newer than what Redis has, so that another process of this host may put it back at once.
+            let put_back = self.store.bytes(&document.clone().put_back());
             Ok(publish(&expected)? || publish(&put_back)?)
         };
         let attempt = || match publish() {
@@ -145,7 +189,6 @@ impl Publisher for RedisPublisher {
             Ok(false) => {
                 Err(PublishError::Final(anyhow!(messages::OVERTAKEN.with([&self.store.key]))))
             }
-            Err(err) if is_restored => Err(PublishError::Final(err)),
             Err(err) => {
                 self.store.keep_copy(&document);
                 let copy = self.store.copy.path().display();

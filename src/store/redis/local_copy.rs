@@ -12,8 +12,10 @@ use crate::model::document::{Document, MAX_DOCUMENT};
 use crate::model::kind::DocumentKind;
 use crate::os::clock::Clock;
 use crate::os::file::atomic::{self, ReplaceError, Replacement};
+use crate::os::file::dir::Dir;
 use crate::os::file::lock::FileLock;
 use crate::os::file::read::{self, Access};
+use crate::store::record::RecordFile;
 use crate::store::{Found, reader};
 
 /// How long to wait for another process on this host that writes the copy. It writes the same document.
@@ -66,6 +68,13 @@ impl LocalCopy {
         }
     }
 
+    /// Makes the record beside the copy, if there is none: it has room then on a disk that fills up.
+    pub(super) fn make_room_for_record(&self, clock: &dyn Clock) {
+        if let Some(appid) = &self.appid {
+            RecordFile::beside(&self.path).make_room(appid, clock);
+        }
+    }
+
     fn write(
         &self,
         document: &Document,
@@ -81,9 +90,19 @@ impl LocalCopy {
         atomic::make_dir_of(&self.path, mode)?;
         let deadline = clock.instant() + PATIENCE;
         let lock = FileLock::acquire(&self.path.with_extension("lock"), clock, deadline)?;
-        if lock.is_none() || self.read().as_ref().is_some_and(is_kept) {
+        if lock.is_none() || self.read().as_ref().is_some_and(&is_kept) {
             return Ok(());
         }
+        let replaced = self.replace(document, mode);
+        // The token of an older copy may be dead, or is to end sooner than it says.
+        if replaced.is_err() && self.read().is_some_and(|copy| !is_kept(&copy)) {
+            let (dir, name) = Dir::of(&self.path)?;
+            dir.remove(name)?;
+        }
+        replaced
+    }
+
+    fn replace(&self, document: &Document, mode: u32) -> Result<()> {
         let line = document.to_line(&self.kind);
         let mut replacement = Replacement::prepare(&self.path, mode, MAX_DOCUMENT)?;
         replacement.publish(line.expose().as_bytes()).map_err(ReplaceError::into_error)?;
@@ -113,6 +132,22 @@ mod tests {
             Duration::from_secs(7200),
             Timestamp::of_wall(at),
         )
+    }
+
+    #[test]
+    fn a_copy_that_cannot_be_replaced_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shop.json");
+        let copy = LocalCopy::new(&path, &DocumentKind::Token, Some("wx1"));
+        let old = document("wx1", "OLD", 0);
+        copy.keep(&old, None, &SystemClock);
+        // As on a disk without room.
+        std::fs::create_dir(dir.path().join(".shop.json.tmp")).unwrap();
+        copy.keep(&old, None, &SystemClock);
+        assert_eq!(copy.read(), Some(old.clone()), "it is the same");
+        let shortened = Document { expires_in: Duration::from_secs(300), ..old };
+        copy.keep(&shortened, None, &SystemClock);
+        assert!(!path.exists(), "its token is to end sooner than it says");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! between. It can be lost without notice; `scripts::publish` has the fence for that.
 
 use std::cell::Cell;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::fault::RedisFault;
@@ -10,6 +10,7 @@ use super::scripts;
 use super::server::{DOWN_FOR, RedisServer};
 use crate::log::{self, debug};
 use crate::os::clock::{Clock, Repetition, with_jitter};
+use crate::os::timestamp::Timestamp;
 use crate::sabotage::{Bug, has_bug};
 
 /// How long a lock lasts without an extension: longer than a refresh takes, so that it holds even if Redis cannot be
@@ -28,8 +29,39 @@ pub(super) struct RedisLock {
     server: Arc<RedisServer>,
     key: String,
     owner: String,
+    hold: Arc<Hold>,
     /// Extends the lock until it is dropped.
     _extender: Option<Repetition>,
+}
+
+/// Until when a lock is held, as far as this process knows.
+struct Hold(Mutex<HoldState>);
+
+#[derive(Clone, Copy)]
+struct HoldState {
+    /// Before it was asked for the last time that it was held: it lasts [`LIFE`] from some later instant.
+    asked_at: Timestamp,
+    is_lost: bool,
+}
+
+impl Hold {
+    fn new(asked_at: Timestamp) -> Arc<Hold> {
+        Arc::new(Hold(Mutex::new(HoldState { asked_at, is_lost: false })))
+    }
+
+    fn state(&self) -> HoldState {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what Redis answered to the question of `asked_at`. A lock that was lost is not held again.
+    fn note(&self, asked_at: Timestamp, is_held: bool) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match is_held && !state.is_lost {
+            true if asked_at.is_after(state.asked_at) => state.asked_at = asked_at,
+            true => {}
+            false => state.is_lost = true,
+        }
+    }
 }
 
 impl RedisLock {
@@ -44,25 +76,27 @@ impl RedisLock {
         let mut waiting = None;
         loop {
             let is_asked = Cell::new(false);
+            let asked_at = clock.now();
             let taken = server.run(|connection| {
                 is_asked.set(true);
                 scripts::take_lock(connection, key, &owner, LIFE)
             });
-            let lock = |owner: String, extender| {
+            let lock = |owner: String, hold, extender| {
                 let (server, key) = (server.clone(), key.to_owned());
-                RedisLock { server, key, owner, _extender: extender }
+                RedisLock { server, key, owner, hold, _extender: extender }
             };
             match taken {
                 Ok(false) => {}
                 Ok(true) => {
-                    let extender = start_extender(server, key, &owner);
-                    return Ok(Some(lock(owner, extender)));
+                    let hold = Hold::new(asked_at);
+                    let extender = start_extender(server, key, &owner, &hold);
+                    return Ok(Some(lock(owner, hold, extender)));
                 }
                 Err(fault) => {
                     // The answer may be lost, and the lock taken. Until then this process would not try to reach Redis.
                     if is_asked.get() && fault.is_unreachable {
                         clock.sleep(DOWN_FOR);
-                        drop(lock(owner, None));
+                        drop(lock(owner, Hold::new(asked_at), None));
                     }
                     return Err(fault);
                 }
@@ -85,17 +119,34 @@ impl RedisLock {
         &self.owner
     }
 
+    /// Returns how long it lasts without an extension, unless Redis loses it. Counts the time in which this process was
+    /// stopped, and this machine suspended.
+    pub(super) fn left(&self) -> Duration {
+        let HoldState { asked_at, is_lost } = self.hold.state();
+        let age = self.server.clock.now().since(asked_at).try_into().unwrap_or_default();
+        if is_lost { Duration::ZERO } else { LIFE.saturating_sub(age) }
+    }
+
+    /// Returns the last instant at which it is known to have been held.
+    pub(super) fn held_at(&self) -> Timestamp {
+        self.hold.state().asked_at
+    }
+
     /// Extends the lock, and tries whether these keys can be written. Returns whether the lock was still held.
     pub(super) fn extend(&self, keys: &[&str]) -> Result<bool, RedisFault> {
+        let asked_at = self.server.clock.now();
         if has_bug(Bug::LockNotExtended) {
+            self.hold.note(asked_at, true);
             return Ok(true);
         }
-        self.server.run(|connection| {
+        let is_held = self.server.run(|connection| {
             let is_held = scripts::extend_lock(connection, &self.key, &self.owner, LIFE, keys)?;
             // A replica that does not know of it must not give it to another owner after a failover.
             scripts::await_replica(connection, self.server.replica_patience());
             Ok(is_held)
-        })
+        })?;
+        self.hold.note(asked_at, is_held);
+        Ok(is_held)
     }
 }
 
@@ -114,16 +165,26 @@ impl Drop for RedisLock {
 }
 
 /// Starts what extends a lock while the returned value lives. Without a thread the lock ends sooner.
-fn start_extender(server: &Arc<RedisServer>, key: &str, owner: &str) -> Option<Repetition> {
+fn start_extender(
+    server: &Arc<RedisServer>,
+    key: &str,
+    owner: &str,
+    hold: &Arc<Hold>,
+) -> Option<Repetition> {
     let (extended, key, owner) = (server.clone(), key.to_owned(), owner.to_owned());
+    let hold = Arc::clone(hold);
     let extend = move || {
         if has_bug(Bug::LockNotExtended) {
             return true;
         }
+        let asked_at = extended.clock.now();
         let extended =
             extended.run(|connection| scripts::extend_lock(connection, &key, &owner, LIFE, &[]));
         match extended {
-            Ok(is_held) => is_held, // Once it is lost, publishing fails for it.
+            Ok(is_held) => {
+                hold.note(asked_at, is_held);
+                is_held // Once it is lost, publishing fails for it.
+            }
             Err(fault) => {
                 debug!("the lock {key} cannot be extended now: {fault}");
                 true

@@ -1,5 +1,6 @@
 //! The store in a Redis that many hosts share: a document as JSON at `PREFIX:ACCOUNT`, which lasts as long as its token,
-//! and a lock beside it.
+//! and a lock beside it. The document stays at `PREFIX:ACCOUNT:last` when it has ended: a ticket, or a token of WeCom, that
+//! is issued again is known there, and so is its age.
 //!
 //! A lock in Redis can be lost without notice: its holder was paused, or Redis failed over. So there is a fence as well:
 //! a document is replaced only by a process that knows what it replaces, or by a newer document (see `scripts`).
@@ -36,6 +37,7 @@ use crate::model::document::Document;
 use crate::model::kind::DocumentKind;
 use crate::model::location::{AlsoFormat, RedisLocation, RedisSettings};
 use crate::os::clock::Clock;
+use crate::sabotage::{Bug, has_bug};
 use crate::store::file::clean_up;
 use crate::store::record::{Record, RecordChange, RecordFile};
 use crate::store::{Found, Lease, Store, Watch};
@@ -53,6 +55,9 @@ use scripts::{AlsoArgs, PublishArgs};
 use server::RedisServer;
 pub(crate) use server::RunLimit;
 use value::{InForce, StoredValue, also_value};
+
+/// How long a document is remembered: longer than any token lives that is accepted.
+const REMEMBERED: Duration = Duration::from_secs(25 * 60 * 60);
 
 /// Every Redis that this process uses, one for equal settings.
 pub(super) struct RedisPool {
@@ -109,6 +114,7 @@ pub(super) struct RedisStore {
     kind: DocumentKind,
     key: String,
     lock: String,
+    last_key: String,
     copy: LocalCopy,
     /// The mode of the copy; `None` for a process that only reads.
     mode: Option<u32>,
@@ -133,6 +139,7 @@ impl RedisStore {
             follower: pool.get(&location.redis),
             kind: kind.clone(),
             lock: format!("{key}:lock"),
+            last_key: format!("{key}:last"),
             copy: LocalCopy::new(path, kind, location.appid.as_deref()),
             mode,
             also: location.also(kind),
@@ -162,7 +169,7 @@ impl RedisStore {
             Err(fault) => match self.copy.read().filter(|copy| !copy.left(now).is_zero()) {
                 Some(document) => {
                     debug!("{}: {fault:#}; the copy of this host is good", self.key);
-                    Ok(Found::Document(document))
+                    Ok(Found::Document(document.cut_off_since(None)))
                 }
                 None => Err(fault),
             },
@@ -180,7 +187,8 @@ impl RedisStore {
         let (server, channel) = (self.server(), self.server().settings.channel());
         let unused = format!("{}:trial", self.lock);
         self.run(|connection| scripts::try_commands(connection, &unused, &channel))?;
-        self.run(|connection| scripts::try_writing(connection, &[&self.lock, &self.key]))?;
+        let keys = [&*self.lock, &self.key, &self.last_key];
+        self.run(|connection| scripts::try_writing(connection, &keys))?;
         server.try_subscribing(&channel).map_err(|fault| server.error(&fault))?;
         let try_also = |(also, _): &(String, AlsoFormat)| {
             let tried = server.run(|connection| scripts::try_writing(connection, &[also]));
@@ -231,24 +239,45 @@ impl RedisStore {
 
     /// Reads what Redis has.
     fn get(&self) -> Result<StoredValue> {
-        let bytes = self.run(|connection| scripts::read_one(connection, &self.key))?;
-        Ok(StoredValue::parse(&self.kind, &self.key, &self.server().settings, bytes))
+        self.get_at(&self.key)
     }
 
-    /// Reads what Redis has, after putting back the copy if Redis has lost it. Keeps a copy of another document.
-    fn get_or_restore(&self) -> Result<StoredValue> {
-        let value = self.restore(self.get()?)?;
+    fn get_at(&self, key: &str) -> Result<StoredValue> {
+        let bytes = self.run(|connection| scripts::read_one(connection, key))?;
+        Ok(StoredValue::parse(&self.kind, key, &self.server().settings, bytes))
+    }
+
+    /// Reads what Redis has, after putting back the copy if Redis has lost it. Keeps a copy of another document. Returns the
+    /// last document as well that is known, if Redis has none at the key.
+    fn get_or_restore(&self) -> Result<(StoredValue, Option<Document>)> {
+        let value = self.get()?;
+        let copy = self.copy.read();
+        let last = match value.bytes.is_empty() && !has_bug(Bug::EndedDocumentForgotten) {
+            true => self.last_of(copy)?,
+            false => copy,
+        };
+        let value = self.restore(value, last.clone())?;
         if let Some(document) = &value.document {
             self.keep_copy(document);
         }
-        Ok(value)
+        let is_missing = value.bytes.is_empty() && !has_bug(Bug::EndedDocumentForgotten);
+        Ok((value, last.filter(|_| is_missing)))
+    }
+
+    /// Returns the later one of this copy and the document that Redis remembers.
+    fn last_of(&self, copy: Option<Document>) -> Result<Option<Document>> {
+        let last = self.get_at(&self.last_key)?.document.filter(|it| self.copy.is_for(it));
+        let now = self.clock().now();
+        Ok(match (copy, last) {
+            (Some(copy), Some(last)) if last.is_later_than(&copy, now) => Some(last),
+            (copy, last) => copy.or(last),
+        })
     }
 
     /// Puts back the copy if Redis has lost it. Returns what Redis has then.
-    fn restore(&self, value: StoredValue) -> Result<StoredValue> {
+    fn restore(&self, value: StoredValue, copy: Option<Document>) -> Result<StoredValue> {
         let now = self.clock().now();
-        let InForce::Copied(copy) = InForce::choose(value.document.clone(), self.copy.read(), now)
-        else {
+        let InForce::Copied(copy) = InForce::choose(value.document.clone(), copy, now) else {
             return Ok(value);
         };
         debug!("{}: Redis has lost token {}; it is put back", self.key, copy.token.fingerprint());
@@ -266,11 +295,21 @@ impl RedisStore {
         owner: Option<&str>,
     ) -> Result<bool> {
         let bytes = self.bytes(document);
+        let there;
+        let expected = match owner.is_none() && has_bug(Bug::FenceDropped) {
+            true => {
+                there = self.get()?.bytes;
+                &there
+            }
+            false => expected,
+        };
         let args = PublishArgs {
             lock: &self.lock,
             key: &self.key,
+            last_key: &self.last_key,
             document: &bytes,
             life,
+            memory: REMEMBERED,
             expected,
             owner,
             channel: &self.server().settings.channel(),
@@ -329,10 +368,12 @@ impl Store for RedisStore {
                 "token 无法发布，未向微信请求",
             )
         };
-        Ok(self.get_or_restore().with_context(not_asked)?.into())
+        let (value, _) = self.get_or_restore().with_context(not_asked)?;
+        Ok(value.into())
     }
 
     fn acquire(&self, clock: &dyn Clock, deadline: Instant) -> Result<Option<Box<dyn Lease>>> {
+        self.copy.make_room_for_record(clock);
         let lease = RedisLease::acquire(self, clock, deadline)?;
         Ok(lease.map(|lease| Box::new(lease) as Box<dyn Lease>))
     }

@@ -36,8 +36,8 @@ for i = 1, #KEYS do
 end
 return found";
 
-/// Publishes the document `ARGV[1]` at `KEYS[2]` for `ARGV[2]` ms, if the key still has `ARGV[3]` ('' for nothing), or an
-/// older document. With `ARGV[4]` = '1' only if the key still has `ARGV[3]` and the owner `ARGV[5]` holds the lock at
+/// Publishes the document `ARGV[1]` at `KEYS[2]` for `ARGV[2]` ms, and leaves it at `KEYS[3]` for `ARGV[8]` ms, if the key
+/// still has `ARGV[3]` ('' for nothing), or an older document. With `ARGV[4]` = '1' only if the key still has `ARGV[3]` and the owner `ARGV[5]` holds the lock at
 /// `KEYS[1]`; with '0' the lock does not matter. Then announces the key on the channel `ARGV[6]`. Of a value only the first
 /// `ARGV[7] + 1` bytes count.
 ///
@@ -57,6 +57,7 @@ if there ~= ARGV[3] and there ~= ARGV[1] then
     if type(theirs[by]) == type(ours[by]) and theirs[by] >= ours[by] then return 0 end
   end
 end
+redis.call('set', KEYS[3], ARGV[1], 'px', ARGV[8])
 redis.call('set', KEYS[2], ARGV[1], 'px', ARGV[2])
 redis.pcall('publish', ARGV[6], KEYS[2])
 return 1";
@@ -155,9 +156,13 @@ pub(super) fn extend_lock(
 pub(super) struct PublishArgs<'a> {
     pub(super) lock: &'a str,
     pub(super) key: &'a str,
+    /// The key that remembers the document once it has ended.
+    pub(super) last_key: &'a str,
     pub(super) document: &'a [u8],
     /// How long the key lasts.
     pub(super) life: Duration,
+    /// How long the document is remembered.
+    pub(super) memory: Duration,
     /// The value that the key is expected to have; empty for none.
     pub(super) expected: &'a [u8],
     /// The owner that has to hold the lock. Without one, a newer document may be published without it.
@@ -171,10 +176,12 @@ pub(super) fn publish(
     args: &PublishArgs<'_>,
 ) -> RedisResult<bool> {
     let PublishArgs { owner, .. } = args;
-    let eval = command("EVAL").arg(PUBLISH).number(2).arg(args.lock).arg(args.key);
-    let eval = eval.arg(args.document).number(millis(args.life)).arg(args.expected);
+    let eval = command("EVAL").arg(PUBLISH).number(3).arg(args.lock).arg(args.key);
+    let eval =
+        eval.arg(args.last_key).arg(args.document).number(millis(args.life)).arg(args.expected);
     let eval = eval.number(i32::from(owner.is_some())).arg(owner.unwrap_or_default());
-    Ok(connection.query(&eval.arg(args.channel).number(MAX_DOCUMENT))?.is_one())
+    let eval = eval.arg(args.channel).number(MAX_DOCUMENT).number(millis(args.memory));
+    Ok(connection.query(&eval)?.is_one())
 }
 
 /// What [`write_also`] does.

@@ -1,16 +1,24 @@
 //! A gate between connecting (TLS included) and sending the request, to know whether a request was sent. A caller that
-//! gives up before anything has passed shuts the gate, and then nothing ever passes. Knows nothing of HTTP.
+//! gives up before anything has passed shuts the gate, and then nothing ever passes. Nothing passes late either, because
+//! this process was stopped or the machine suspended. Knows nothing of HTTP.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use ureq::unversioned::transport::{ConnectionDetails, Connector, Transport};
 
+use crate::os::clock::{Clock, SystemClock};
+use crate::os::timestamp::Timestamp;
+
 /// The gate of one exchange; clones share its state.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Gate {
     state: Arc<OnceLock<GateState>>,
     /// With a proxy, ureq connects to the proxy first, and that must not count.
     has_proxy: bool,
+    /// How long it is open, and from when on.
+    span: Duration,
+    since: Timestamp,
 }
 
 /// The final state of a gate.
@@ -21,8 +29,9 @@ enum GateState {
 }
 
 impl Gate {
-    pub(super) fn new(has_proxy: bool) -> Gate {
-        Gate { state: Arc::default(), has_proxy }
+    /// Returns a gate that nothing passes later than `span` after `since`.
+    pub(super) fn new(has_proxy: bool, since: Timestamp, span: Duration) -> Gate {
+        Gate { state: Arc::default(), has_proxy, span, since }
     }
 
     /// Shuts the gate. Returns whether it is shut: `false` if a request has passed before.
@@ -30,8 +39,11 @@ impl Gate {
         *self.state.get_or_init(|| GateState::Shut) == GateState::Shut
     }
 
-    /// Lets a request pass. Returns `false` if the gate has been shut before.
+    /// Lets a request pass. Returns `false` if the gate has been shut before, or it is too late.
     fn pass(&self) -> bool {
+        if SystemClock.now().since(self.since) > self.span {
+            return !self.shut();
+        }
         *self.state.get_or_init(|| GateState::Passed) == GateState::Passed
     }
 }
@@ -57,14 +69,27 @@ impl<In: Transport> Connector<In> for Gate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::os::timestamp::testing::instant;
+
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
     #[test]
     fn the_first_of_pass_and_shut_decides() {
-        let gate = Gate::new(false);
-        assert!(gate.clone().pass());
-        assert!(!gate.shut() && gate.pass());
-        let gate = Gate::new(false);
-        assert!(gate.clone().shut());
-        assert!(!gate.pass() && gate.shut());
+        let gate = || Gate::new(false, SystemClock.now(), DAY);
+        let first = gate();
+        assert!(first.clone().pass());
+        assert!(!first.shut() && first.pass());
+        let other = gate();
+        assert!(other.clone().shut());
+        assert!(!other.pass() && other.shut());
+    }
+
+    #[test]
+    fn nothing_passes_late_but_what_has_passed_before() {
+        let late = Gate { since: instant(0, 0, 0), ..Gate::new(false, SystemClock.now(), DAY) };
+        assert!(!late.pass() && late.shut());
+        let gate = Gate::new(false, SystemClock.now(), DAY);
+        assert!(gate.pass());
+        assert!(Gate { since: instant(0, 0, 0), ..gate }.pass());
     }
 }

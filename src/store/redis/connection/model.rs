@@ -291,7 +291,7 @@ impl Cluster {
     }
 
     fn publish(&mut self, link: &Link, keys: &[&[u8]], args: &[&[u8]]) -> Answer {
-        let &[ours, millis, expected, needs_lock, owner, ..] = args else {
+        let &[ours, millis, expected, needs_lock, owner, _, _, memory] = args else {
             return Answer::Refusal("ERR arguments are missing");
         };
         let needs_lock = needs_lock == b"1";
@@ -320,6 +320,7 @@ impl Cluster {
                 return Answer::done(false);
             }
         }
+        self.set(link, keys[2], ours, Some(number(memory)));
         self.set(link, keys[1], ours, Some(number(millis)));
         Answer::done(true)
     }
