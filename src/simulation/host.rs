@@ -68,6 +68,8 @@ pub(super) struct Host {
     pub(super) is_clock_wrong: bool,
     pub(super) clock_set_at: Duration,
     pub(super) disk_full_since: Option<Duration>,
+    /// Until when it was full the last time.
+    pub(super) disk_full_until: Duration,
     /// Who uses the token of its server.
     pub(super) clients: [Held; CLIENTS],
     /// Until then its server may ask WeChat for another token on demand.
@@ -95,6 +97,7 @@ impl Host {
             is_clock_wrong: false,
             clock_set_at: Duration::ZERO,
             disk_full_since: None,
+            disk_full_until: Duration::ZERO,
             clients: Default::default(),
             demanded_until: Duration::ZERO,
             known_dead: None,

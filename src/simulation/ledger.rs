@@ -308,10 +308,6 @@ pub(super) fn before_request(world: &mut World, request: &OurRequest) {
             "promise 7: the token that WeChat has is killed, and another was rejected".to_owned(),
         );
     }
-    // Its wall clock, which alone counts since its last start, may tell that the token is due.
-    if world.may_have_lost_lock() {
-        world.ledger.note_split(now);
-    }
     if request.is_of_server && request.is_forced {
         check_forced_by_server(world);
     }
@@ -374,8 +370,11 @@ pub(super) fn note_refused_secret(world: &mut World) {
     let refused = &mut world.ledger.refused;
     refused.push_back(now);
     refused.retain(|at| now - *at < HOUR);
-    // Each host remembers it by itself.
-    let is_forgotten = world.hosts.iter().any(|it| it.disk_full_since.is_some());
+    // Each host remembers it by itself, if it could make a record before its disk was full.
+    let is_forgotten = world
+        .hosts
+        .iter()
+        .any(|it| it.disk_full_since.is_some() || now < it.disk_full_until + HOUR);
     if !is_forgotten
         && refused.len() > MAX_REFUSED * world.hosts.len()
         && world.wechat.weather == Weather::Fair
@@ -435,7 +434,7 @@ pub(super) fn hand_out(
         return world.fail("a token is handed out that was never issued".to_owned());
     };
     // Redis may have lost that another one was minted.
-    if document.is_put_back && life > OVERLAP {
+    if document.is_put_back && options.rules() != Rules::Work && life > OVERLAP {
         world.fail(
             "promise 4: a copy that was put back is promised for longer than the overlap"
                 .to_owned(),
@@ -449,11 +448,9 @@ pub(super) fn hand_out(
     let may_be_old = is_mirror && knows_age && mirror::judge(world, host, token, until);
     let is_judged = knows_age && !world.ledger.doubtful.iter().any(|doubtful| doubtful == token);
     // The next token comes within a minute, or its process was stopped.
-    let newest = world.ledger.issued.last();
-    let waits_for_next =
-        |(newest, at): &(String, Duration)| newest != token && now - *at > Duration::from_secs(60);
+    let waits_for_next = |(_, at): &(String, Duration)| now - *at > Duration::from_secs(60);
     let may_promise_too_much = world.ledger.may_promise_too_much(now)
-        || document.is_put_back && newest.is_some_and(waits_for_next);
+        || document.is_put_back && world.ledger.issued.get(order).is_some_and(waits_for_next);
     let promises = &mut world.ledger.promises;
     let known = promises.iter().position(|promise| promise.token == token);
     let known = known.unwrap_or_else(|| {
@@ -463,6 +460,9 @@ pub(super) fn hand_out(
     });
     let promise = &mut promises[known];
     promise.is_excused |= may_promise_too_much;
+    // A host that does not reach Redis cannot know whether another one has replaced the token, and promises it for a second.
+    let is_cut_off = world.options.has_redis && !world.redis.is_reached_by(host, now);
+    let is_judged = is_judged && !(is_cut_off && life <= Duration::from_secs(1));
     // What a mirror promises is its source's promise.
     if is_judged && !is_mirror {
         promise.until = promise.until.max(until);

@@ -208,7 +208,9 @@ fn make_calm(world: &mut World) {
     }
     for host in 0..world.hosts.len() {
         world.hosts[host].link.cut_until = Duration::ZERO;
-        world.hosts[host].disk_full_since = None;
+        if world.hosts[host].disk_full_since.take().is_some() {
+            world.hosts[host].disk_full_until = world.now;
+        }
         model::machine(host).borrow_mut().is_full = false;
         start_refreshing(world, host);
         world.after(Duration::from_secs(30), Event::Read(host));
@@ -344,6 +346,7 @@ fn fill_disk(host: usize, is_full: bool) {
     with(|world| {
         world.note("disk full", is_full.into());
         world.hosts[host].disk_full_since = is_full.then_some(world.now);
+        world.hosts[host].disk_full_until = world.now;
         world.ledger.note_trouble(world.now);
         match is_full {
             true => {

@@ -120,11 +120,6 @@ impl Options {
         }
         if setting == Setting::Redis {
             options.has_redis = true;
-            // See "What is not modelled" in docs/simulation.md.
-            options.has_tickets = false;
-            if options.api == Api::Work {
-                options.api = Api::Stable;
-            }
             options.hosts = 1 + tape.below(3) as usize;
             options.timeout = Duration::from_secs([30, 30, 90][tape.below(3) as usize]);
         }

@@ -118,6 +118,8 @@ const BUGS: &[(Bug, Setting, u64, u64, &str)] = &[
     (Bug::LockNotExtended, Setting::Redis, 15, 20, ASKED),
     (Bug::FailoverValueAccepted, Setting::Redis, 3, 20, GONE),
     (Bug::PutBackWithOldLife, Setting::Redis, 3, 20, PUT_BACK),
+    (Bug::LockNotLookedAt, Setting::Redis, 25, 60, GONE),
+    (Bug::FenceDropped, Setting::Redis, 6, 60, GONE),
     (Bug::DeadTokenHandedOut, Setting::Servers, 3, 20, DEAD),
     (Bug::VerdictHeldBack, Setting::Servers, 8, 20, DEAD),
     (Bug::HonouredTokenReplaced, Setting::Servers, 6, 20, KILLED),
@@ -202,7 +204,8 @@ fn years_pass_without_a_broken_promise() {
     };
     let begun = Instant::now();
     let is_run = |(setting, seed): &(Setting, u64)| {
-        let is_usual = *seed <= VERIFIED && (course.times == 1 || seed % 5 == 1);
+        let is_verified = *setting == Setting::Redis || *seed <= VERIFIED;
+        let is_usual = is_verified && (course.times == 1 || seed % 5 == 1);
         *setting == Setting::Files || is_usual || env::var_os("SETTING").is_some()
     };
     let all = settings().into_iter().flat_map(|it| seeds.clone().map(move |seed| (it, seed)));
@@ -229,7 +232,7 @@ fn years_pass_without_a_broken_promise() {
     println!("{years:.1} account-years in {secs:.1} s, {} seeds", seeds.clone().count());
     println!("{counts:#?}");
     assert!(failures.is_empty(), "{failures:#?}");
-    if seeds.count() >= 40 {
+    if seeds.count() >= 40 && settings().len() > 1 {
         let missing: Vec<_> = SITUATIONS.iter().filter(|it| !counts.contains_key(**it)).collect();
         assert!(missing.is_empty(), "never came up: {missing:?}");
     }

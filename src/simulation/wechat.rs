@@ -15,8 +15,8 @@ use crate::model::secret::{Salt, Secret};
 use crate::model::status::TokenRequest;
 use crate::os::file::disk::model::Operation;
 use crate::upstream::{
-    Credential, CredentialHashes, IssuedToken, Liveness, Probe, RefreshMode, TicketSource,
-    TokenSource, UpstreamError,
+    Credential, CredentialHashes, IssuedToken, Liveness, Probe, RefreshMode, SENT_WITHIN,
+    TicketSource, TokenSource, UpstreamError,
 };
 
 pub(super) const APPID: &str = "wx1";
@@ -139,14 +139,17 @@ impl SimulatedUpstream {
         let lost = |may_have_arrived| {
             Err(UpstreamError::unreachable("no answer in time", true, may_have_arrived))
         };
-        step(Operation::Change);
         let begun = with(|world| world.now);
+        step(Operation::Change);
+        // As the client's gate does, which nothing passes that comes late.
+        let is_late = || with(|world| world.now) - begun > timeout.min(SENT_WITHIN);
         let timed_out = || {
             let rest = timeout.saturating_sub(with(|world| world.now) - begun);
             sleep(rest);
             lost(true)
         };
         match fortune {
+            _ if is_late() => return lost(false),
             Fortune::NotSent => {
                 sleep(timeout.min(there));
                 return lost(false);
@@ -157,6 +160,9 @@ impl SimulatedUpstream {
         }
         sleep(there);
         step(Operation::Change);
+        if is_late() {
+            return lost(false);
+        }
         let answer = match fortune {
             Fortune::Busy => Err(-1),
             Fortune::RefusedAddress => Err(40164),

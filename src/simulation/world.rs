@@ -71,8 +71,6 @@ struct Process {
     is_killed: bool,
     /// The process that this is a thread of, or this one itself.
     leader: ProcessId,
-    /// Whether it was stopped for so long that its lock may be another's.
-    may_have_lost_lock: bool,
     /// It is stopped until then, with its threads.
     stopped_until: Duration,
     /// Counts its waits.
@@ -279,12 +277,6 @@ impl World {
         self.current.map(|it| self.processes[it].leader).unwrap_or_default()
     }
 
-    /// Whether the process that runs asks although its lock may be another's: it looked at it before it was stopped.
-    pub(super) fn may_have_lost_lock(&self) -> bool {
-        self.current
-            .is_some_and(|it| self.processes[self.processes[it].leader.place].may_have_lost_lock)
-    }
-
     /// Returns a number that is given once.
     pub(super) fn next_number(&mut self) -> u64 {
         self.started += 1;
@@ -378,7 +370,6 @@ fn start_in(
             is_running: true,
             is_killed: false,
             leader,
-            may_have_lost_lock: false,
             stopped_until: Duration::ZERO,
             waits,
             fuse,
@@ -683,7 +674,6 @@ pub(super) fn step(_: Operation) {
             if world.options.has_redis {
                 let until = world.now + Duration::from_secs(secs);
                 world.ledger.note_trouble(until);
-                world.processes[leader].may_have_lost_lock |= secs > 30;
             }
         }
         world.note("fate", process as u64);
