@@ -194,7 +194,7 @@ impl RegularFile {
         path: &Path,
         protection: Protection,
     ) -> Result<RegularFile, ReadError> {
-        let (dir, name) = Dir::of(path).map_err(ReadError::Io)?;
+        let (dir, name) = place_of(path)?;
         let (file, metadata) = open_linked(&dir, name)?;
         protection.check(path, &dir, &file, &metadata)?;
         Ok(RegularFile { file, metadata })
@@ -324,6 +324,14 @@ pub(crate) fn cannot_read(name: &str, why: &str) -> String {
     format!("{}: {why}", cannot("read", "读取", name))
 }
 
+/// Opens the directory of the file at `path`, and returns its name in it. What has no name, such as `.`, is a directory.
+fn place_of(path: &Path) -> Result<(Dir, &OsStr), ReadError> {
+    Dir::of(path).map_err(|err| match err.kind() {
+        ErrorKind::IsADirectory => ReadError::NotRegular,
+        _ => ReadError::Io(err),
+    })
+}
+
 /// How a file of this program's own is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
@@ -415,7 +423,7 @@ mod tests {
         let (pipe, socket) = (dir.path().join("pipe"), dir.path().join("socket"));
         mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR, 0).unwrap();
         let _listener = UnixListener::bind(&socket).unwrap();
-        for path in [&pipe, &socket, dir.path(), Path::new("/dev/null")] {
+        for path in [&pipe, &socket, dir.path(), Path::new("."), Path::new("/dev/null")] {
             let err = read_any(path).unwrap_err();
             assert!(matches!(err, ReadError::NotRegular), "{}: {err}", path.display());
         }
