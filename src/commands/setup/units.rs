@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use cidr::IpCidr;
 
-use super::host::{SetupHost, USER};
+use super::host::{OWN_DIRS, SetupHost, USER};
 use super::messages;
 use super::step::SetupStep;
 use crate::error::Exit;
@@ -169,7 +169,7 @@ pub(super) fn user_units(
     let timer = format!("{MARK}.\n{}", UNITS[1].1);
     let mut steps = Vec::new();
     for (name, text) in [("wxtoken-fetch.service", service), ("wxtoken-fetch.timer", timer)] {
-        own_text(&place(name))?;
+        let text = with_own_lines(&own_text(&place(name))?, text);
         steps.extend(SetupStep::text(place(name), 0o644, text));
     }
     // It may not have the variable, and look for units elsewhere.
@@ -194,6 +194,29 @@ pub(super) fn user_units(
     Ok(steps)
 }
 
+/// Returns a user's unit, whose text is `there`, with the lines of `new` that say what is run and where its files are. What a
+/// person has changed besides stays, as by `systemctl --user edit --full`.
+fn with_own_lines(there: &str, new: String) -> String {
+    let is_own = |line: &str| {
+        let set = line.strip_prefix("Environment=").map(|it| it.trim_start_matches('"'));
+        let is_dir = |set: &str| OWN_DIRS.iter().any(|(name, _)| set.starts_with(name));
+        line.starts_with("ExecStart=") || set.is_some_and(is_dir)
+    };
+    let own: Vec<&str> = new.lines().filter(|line| is_own(line)).collect();
+    if there.is_empty() || (!own.is_empty() && !there.lines().any(is_own)) {
+        return new;
+    }
+    let (mut text, mut own) = (String::new(), own.into_iter());
+    for line in there.lines() {
+        match is_own(line) {
+            // All at the place of the first.
+            true => text.extend(own.by_ref().flat_map(|line| [line, "\n"])),
+            false => text.extend([line, "\n"]),
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -210,6 +233,21 @@ mod tests {
         let named = named.replace("127.0.0.0/8 ::1", "localhost");
         let named = named.replace("169.254.0.0/16 fe80::/64", "link-local");
         assert!(UNITS[2].1.contains(&format!("\nIPAddressAllow={named}\n")), "{named}");
+    }
+
+    #[test]
+    fn a_users_unit_keeps_what_a_person_has_changed() {
+        let unit = |own: &str, more: &str| {
+            format!("{MARK}.\n[Service]\nType=oneshot\n{own}\n{more}TimeoutStartSec=2min\n")
+        };
+        let old = "Environment=XDG_STATE_HOME=/s\nExecStart=/old/wxtoken fetch";
+        let new = "Environment=\"XDG_CONFIG_HOME=/a b\"\nExecStart=/new/wxtoken fetch";
+        let proxy = "Environment=HTTPS_PROXY=http://10.0.0.1:3128\n";
+        assert_eq!(with_own_lines(&unit(old, proxy), unit(new, "")), unit(new, proxy));
+        assert_eq!(with_own_lines(&unit(new, proxy), unit(new, "")), unit(new, proxy));
+        assert_eq!(with_own_lines("", unit(new, "")), unit(new, ""));
+        let timer = |time: &str| format!("{MARK}.\n[Timer]\nOnCalendar={time}\n");
+        assert_eq!(with_own_lines(&timer("hourly"), timer("minutely")), timer("hourly"));
     }
 
     #[test]
