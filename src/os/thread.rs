@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,11 @@ messages! {
         "Raise ulimit -u, or TasksMax= of the unit.", "there can be no more threads";
         "请调高 ulimit -u 或 TasksMax=。", "无法创建线程";
     }
+}
+
+/// Locks. What a thread that has panicked left is taken as it is: each holder leaves it whole.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs `work` on a new thread, and returns its result. Unlike tokio's blocking threads, of which there are few, it does

@@ -4,7 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::mpsc::RecvTimeoutError;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -21,7 +21,7 @@ use crate::model::kind::{DocumentKind, TicketType};
 use crate::model::secret::Secret;
 use crate::model::status::{ClientIdentity, TokenRequest};
 use crate::os::clock::Clock;
-use crate::os::thread::{self, Pending};
+use crate::os::thread::{self, Pending, lock};
 use crate::refresh::ticket::TicketRefresh;
 use crate::refresh::{Memory, Outcome, Refresh, RefreshError};
 use crate::store::Store;
@@ -206,10 +206,6 @@ impl UpstreamConnection {
         let connect = Arc::clone(&*lock(&self.connect));
         connect()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// All that a job needs, for a thread of its own.

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::log::debug;
 use crate::model::document::Document;
 use crate::model::kind::DocumentKind;
 use crate::os::clock::Clock;
-use crate::os::thread::explain;
+use crate::os::thread::{explain, lock};
 use crate::os::timestamp::Timestamp;
 use crate::store::Watch;
 
@@ -82,10 +82,6 @@ struct KeyState {
     trouble: Option<String>,
     /// When Redis was asked that answered last.
     asked_at: Option<Timestamp>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl RedisFollower {

@@ -4,7 +4,7 @@
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
@@ -24,7 +24,7 @@ use crate::model::location::RedisSettings;
 use crate::os::ca_store;
 use crate::os::clock::Clock;
 use crate::os::file::read::{self, MAX_PEM, Protection, ReadError};
-use crate::os::thread;
+use crate::os::thread::{self, lock};
 
 /// A connection that was idle for longer is not used again: a firewall on the way may have forgotten it.
 const MAX_IDLE: Duration = Duration::from_secs(5);
@@ -58,10 +58,6 @@ pub(super) struct RedisServer {
     idle: Mutex<Vec<(RedisConnection, Instant)>>,
     /// When it could last not be reached, and why.
     down: Mutex<Option<(Instant, RedisFault)>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl RedisServer {
