@@ -15,7 +15,7 @@ use super::world::{START, with};
 use crate::model::document::Document;
 use crate::model::location::Location;
 use crate::os::clock::{Clock, Repetition};
-use crate::os::file::disk::model::{self, ROOT};
+use crate::os::file::disk::model::{self, InodeVersion, ROOT};
 use crate::os::timestamp::{BootId, Timestamp, Uptime};
 use crate::store::{Stores, Watch};
 
@@ -31,7 +31,7 @@ pub(super) struct Published {
 /// What is another one after each change of what readers of a host can see: of the documents on its disk, and in Redis.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Version {
-    documents: [Option<(u64, i64, (i64, i64))>; 2],
+    documents: [Option<InodeVersion>; 2],
     redis: u64,
 }
 

@@ -74,6 +74,14 @@ struct Inode {
     locked_by: Option<u64>,
 }
 
+/// What is another one after every change of a file: which one it is, or its content.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct InodeVersion {
+    ino: u64,
+    changed: i64,
+    modified: (i64, i64),
+}
+
 /// An open directory of a machine.
 pub(crate) struct ModelDir(usize, Rc<RefCell<Machine>>);
 
@@ -166,11 +174,11 @@ impl Machine {
         self.names.get(OsStr::new(name)).map(|inode| inode.borrow().content.clone())
     }
 
-    /// Returns what is another one after every change of the file that has this name: which one it is, or its content.
-    pub(crate) fn version_of(&self, name: &str) -> Option<(u64, i64, (i64, i64))> {
+    /// Returns the version of the file that has this name.
+    pub(crate) fn version_of(&self, name: &str) -> Option<InodeVersion> {
         self.names.get(OsStr::new(name)).map(|inode| {
             let inode = inode.borrow();
-            (inode.ino, inode.changed, inode.modified)
+            InodeVersion { ino: inode.ino, changed: inode.changed, modified: inode.modified }
         })
     }
 
