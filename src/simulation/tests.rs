@@ -115,7 +115,7 @@ const BUGS: &[(Bug, Setting, u64, u64, &str)] = &[
     (Bug::LockNotWaitedFor, Setting::Files, 38, 50, REPLACING),
     (Bug::ReplacedFileMissed, Setting::Files, 1, 50, GONE),
     (Bug::CleanedUpWithoutLock, Setting::Files, 43, 60, REPLACING),
-    (Bug::LockNotExtended, Setting::Redis, 15, 20, ASKED),
+    (Bug::LockNotExtended, Setting::Redis, 15, 20, HANDED_OUT),
     (Bug::FailoverValueAccepted, Setting::Redis, 3, 20, GONE),
     (Bug::PutBackWithOldLife, Setting::Redis, 3, 20, PUT_BACK),
     (Bug::LockNotLookedAt, Setting::Redis, 25, 60, GONE),
