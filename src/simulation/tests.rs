@@ -204,7 +204,7 @@ fn years_pass_without_a_broken_promise() {
     };
     let begun = Instant::now();
     let is_run = |(setting, seed): &(Setting, u64)| {
-        let is_verified = *setting == Setting::Redis || *seed <= VERIFIED;
+        let is_verified = *seed <= VERIFIED || *setting == Setting::Redis && course.times == 1;
         let is_usual = is_verified && (course.times == 1 || seed % 5 == 1);
         *setting == Setting::Files || is_usual || env::var_os("SETTING").is_some()
     };
