@@ -60,7 +60,7 @@ impl<In: Transport> Connector<In> for Gate {
         // The connection to the proxy itself is configured without a proxy.
         let is_to_server = details.config.proxy().is_some() == self.has_proxy;
         if is_to_server && chained.is_some() && !self.pass() {
-            return Err(ureq::Error::ConnectionFailed);
+            return Err(ureq::Error::Timeout(ureq::Timeout::SendRequest));
         }
         Ok(chained)
     }

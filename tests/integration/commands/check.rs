@@ -739,7 +739,7 @@ fn check_respects_the_timeout_if_a_server_never_answers() {
     let ran = home.run(&["check", "--timeout", "1s", "--format", "json"]).exits(5).json();
     let accounts = ran["accounts"].as_array().unwrap();
     assert_eq!(accounts.len(), 66);
-    assert!(accounts.iter().all(|it| it.to_string().contains("no answer in time")));
+    assert!(accounts.iter().all(|it| it.to_string().contains("no answer in time")), "{ran}");
 }
 
 #[test]
