@@ -5,7 +5,7 @@ use std::fs;
 use std::future::poll_fn;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::sync::{Arc, Mutex, Once};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use std::{process, thread};
@@ -18,6 +18,7 @@ use signal_hook::{SigId, flag, low_level};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::log;
+use crate::os::thread::lock;
 
 /// The signals that ask a process to end: all whose default action that is, except for faults of the program itself, and
 /// for SIGPIPE and SIGXFSZ, which are errors of a write. A command whose memory holds an answer that was paid for must not
@@ -150,7 +151,7 @@ static NOTED: AtomicUsize = AtomicUsize::new(0);
 impl SignalDeferral {
     /// Defers the signals from now on.
     pub(crate) fn begin() -> SignalDeferral {
-        let mut deferrals = DEFERRALS.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut deferrals = lock(&DEFERRALS);
         *deferrals += 1;
         ENDS_AT_ONCE.store(false, Ordering::SeqCst);
         register();
@@ -213,7 +214,7 @@ pub(crate) fn end_by_noted() {
 
 impl Drop for SignalDeferral {
     fn drop(&mut self) {
-        let mut deferrals = DEFERRALS.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut deferrals = lock(&DEFERRALS);
         *deferrals -= 1;
         if *deferrals == 0 {
             ENDS_AT_ONCE.store(true, Ordering::SeqCst);

@@ -121,9 +121,7 @@ pub(crate) fn run_beside(pieces: Vec<Piece>) {
 fn run_beside_within(pieces: Vec<Piece>, patience: Duration) {
     let mut left = pieces.len();
     let pieces = Arc::new(Mutex::new(pieces.into_iter()));
-    let next = |pieces: &Mutex<std::vec::IntoIter<Piece>>| {
-        pieces.lock().unwrap_or_else(PoisonError::into_inner).next()
-    };
+    let next = |pieces: &Mutex<std::vec::IntoIter<Piece>>| lock(pieces).next();
     let (sender, ended) = mpsc::channel();
     let start = || {
         let (pieces, sender): (_, Sender<()>) = (Arc::clone(&pieces), sender.clone());
@@ -147,7 +145,7 @@ fn run_beside_within(pieces: Vec<Piece>, patience: Duration) {
             left -= 1;
             continue;
         }
-        if pieces.lock().unwrap_or_else(PoisonError::into_inner).len() == 0 {
+        if lock(&pieces).len() == 0 {
             break;
         }
         // Without another thread, those that there are come to the rest.
@@ -223,7 +221,7 @@ mod tests {
             let (done, hangs) = (done.clone(), Arc::clone(&hangs));
             Box::new(move || {
                 if number.is_multiple_of(3) {
-                    let _ = hangs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    let _ = lock(&hangs).recv();
                 }
                 done.send(number).unwrap();
             })

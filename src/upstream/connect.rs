@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -23,6 +23,7 @@ use crate::model::address::endpoint::{BaseUrl, Proxy};
 use crate::model::api::Rules;
 use crate::model::secret::Secret;
 use crate::os::file::version::FileVersion;
+use crate::os::thread::lock;
 
 /// How long a pipe in place of a secret file is waited for, where no flag bounds the run.
 const PIPE_PATIENCE: Duration = Duration::from_secs(30);
@@ -131,7 +132,7 @@ impl Connector {
 
     fn roots_of_file(&self, path: &Path) -> Result<TrustedRoots> {
         // Read without the lock: a file on a dead mount holds up no account with another one.
-        let cached = || self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+        let cached = || lock(&self.roots);
         let version = FileVersion::at(path);
         let known = cached().get(path).filter(|(known, _)| Some(*known) == version).cloned();
         if let Some((_, roots)) = known {

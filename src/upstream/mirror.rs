@@ -1,7 +1,7 @@
 //! Another wxtoken as upstream, the one that holds the AppSecret: `GET /token/ACCOUNT`, and `POST` to report a rejected
 //! token. The lifetime it promises already allows for the rules of its own upstream.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -24,6 +24,7 @@ use crate::model::document;
 use crate::model::kind::TicketType;
 use crate::model::location::Location;
 use crate::model::secret::{Salt, Secret};
+use crate::os::thread::lock;
 
 /// Maximum number of characters shown of the other wxtoken's message.
 const MAX_MESSAGE: usize = 300;
@@ -131,7 +132,7 @@ impl Mirror {
     }
 
     fn last_issued(&self) -> Option<Secret> {
-        self.last_issued.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.last_issued).clone()
     }
 
     /// Reads the token or ticket in `field`. Errors name the other wxtoken, and show nothing that was sent.
@@ -170,8 +171,7 @@ impl TokenSource for Mirror {
         timeout: Duration,
     ) -> Result<IssuedToken, UpstreamError> {
         let issued = self.read(self.send(mode, timeout), "access_token")?;
-        *self.last_issued.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(issued.token.clone());
+        *lock(&self.last_issued) = Some(issued.token.clone());
         Ok(issued)
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::model::account::Account;
@@ -14,6 +14,7 @@ use crate::model::location::Location;
 use crate::model::status::ClientIdentity;
 use crate::os::file::atomic::Replacement;
 use crate::os::file::read::{self, Access};
+use crate::os::thread::lock;
 
 /// The header with the names of what a request has passed: a number each. Not `Via`, by which other proxies are known.
 pub(crate) const HEADER: &str = "wxtoken-gateway";
@@ -62,7 +63,7 @@ impl KnownMirrors {
         location: &Location,
         now: Instant,
     ) -> Vec<String> {
-        let mut mirrors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut mirrors = lock(&self.0);
         let mirrors = mirrors.get_mut(account).map(|mirrors| {
             mirrors.retain(|it| it.is_recent(now));
             mirrors.iter().map(|it| it.name.clone()).collect::<Vec<_>>()
@@ -89,7 +90,7 @@ impl KnownMirrors {
         if account.rules != Rules::Mirror {
             return false;
         }
-        let mut mirrors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut mirrors = lock(&self.0);
         let mirrors = mirrors.entry(account.name.clone()).or_default();
         for passed in passed.iter().filter(|passed| is_name(passed)) {
             mirrors.retain(|it| it.name != *passed && it.is_recent(now));

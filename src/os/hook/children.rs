@@ -5,9 +5,11 @@ use std::fs;
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::process::{self, Child, Command};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+
+use crate::os::thread::lock;
 
 /// The children that are awaited elsewhere.
 static AWAITED: Mutex<Awaited> = Mutex::new(Awaited { starting: 0, pids: Vec::new() });
@@ -19,7 +21,7 @@ struct Awaited {
 }
 
 fn awaited() -> MutexGuard<'static, Awaited> {
-    AWAITED.lock().unwrap_or_else(PoisonError::into_inner)
+    lock(&AWAITED)
 }
 
 /// A child that is awaited until this is dropped.

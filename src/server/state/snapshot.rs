@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -15,6 +15,7 @@ use crate::error::both;
 use crate::language::bilingual;
 use crate::log::error;
 use crate::message::messages;
+use crate::os::thread::lock;
 use crate::server::access::allowlist::{self, Allowlist};
 use crate::server::access::keys::Keys;
 use crate::server::access::{AccessRules, AccessSources, ConfiguredRules};
@@ -137,7 +138,7 @@ impl AccessReader {
     }
 
     fn known(&self) -> MutexGuard<'_, AccessSources> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Reads the allow file. Reports on stderr if it lets no client in.

@@ -2,7 +2,7 @@
 //! between. It can be lost without notice; `scripts::publish` has the fence for that.
 
 use std::cell::Cell;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::fault::RedisFault;
@@ -10,6 +10,7 @@ use super::scripts;
 use super::server::{DOWN_FOR, RedisServer};
 use crate::log::{self, debug};
 use crate::os::clock::{Clock, Repetition, with_jitter};
+use crate::os::thread::lock;
 use crate::os::timestamp::Timestamp;
 use crate::sabotage::{Bug, has_bug};
 
@@ -50,12 +51,12 @@ impl Hold {
     }
 
     fn state(&self) -> HoldState {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.0)
     }
 
     /// Notes what Redis answered to the question of `asked_at`. A lock that was lost is not held again.
     fn note(&self, asked_at: Timestamp, is_held: bool) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.0);
         match is_held && !state.is_lost {
             true if asked_at.is_after(state.asked_at) => state.asked_at = asked_at,
             true => {}
