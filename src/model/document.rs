@@ -143,7 +143,8 @@ impl Document {
             Some(Uptime::new(BootId::parse(&boot)?, elapsed))
         });
         let token = Secret::new(json.access_token.into_owned());
-        let created_at = Timestamp { wall, uptime };
+        // As this program writes it. That of another one may have a fraction.
+        let created_at = Timestamp { wall, uptime }.whole_seconds();
         let is_put_back = json.put_back == Some(true);
         let (appid, provenance) = (json.appid, Provenance::default());
         Ok(Document { appid, token, expires_in, created_at, is_put_back, provenance })
@@ -487,6 +488,15 @@ mod tests {
         let ticket = document.to_line(&DocumentKind::Ticket(TicketType::parse("jsapi").unwrap()));
         assert_eq!(ticket.expose(), line.expose().replace("access_token", "ticket"));
         assert_eq!(Document::parse_ticket(ticket.expose().as_bytes()), Ok(document));
+    }
+
+    #[test]
+    fn a_fraction_of_a_second_is_dropped_where_a_document_is_read() {
+        let line = document_created_at("2026-11-22T05:34:46Z").to_line(&DocumentKind::Token);
+        let with_fraction = line.expose().replace("46Z", "46.75Z");
+        let read = Document::parse_token(with_fraction.as_bytes()).unwrap();
+        assert_eq!(read.created_at, at("2026-11-22T05:34:46Z"));
+        assert_eq!(read.to_line(&DocumentKind::Token), line);
     }
 
     #[test]

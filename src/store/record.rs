@@ -120,7 +120,8 @@ impl TryFrom<String> for RecordedTime {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<RecordedTime, &'static str> {
-        parse_rfc3339(&text).map(RecordedTime).ok_or("it is not an RFC 3339 time")
+        let at = parse_rfc3339(&text).ok_or("it is not an RFC 3339 time")?;
+        Ok(RecordedTime(whole_seconds(at)))
     }
 }
 

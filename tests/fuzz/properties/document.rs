@@ -31,7 +31,7 @@ pub fn check(data: &[u8]) {
         }
     }
     if let Some(at) = std::str::from_utf8(data).ok().and_then(parse_rfc3339) {
-        assert_eq!(parse_rfc3339(&rfc3339(at)), Some(at));
+        assert_eq!(parse_rfc3339(&rfc3339(at)), at.replace_nanosecond(0).ok());
     }
 }
 

@@ -10,7 +10,7 @@ fn status_shows_creation_and_remaining_life_but_not_the_token() {
     let ran = sandbox.run(&["status"]).exits(0);
     for part in ["default", "live", "1h 5", "left", document["created_at"].as_str().unwrap(), APPID]
     {
-        // The document of the test has fractions of a second; the status shows whole seconds.
+        // The document of the test has a fraction of a second.
         let part = part.split('.').next().unwrap();
         assert!(ran.stdout.contains(part), "{part} is not in {}", ran.stdout);
     }
@@ -20,6 +20,20 @@ fn status_shows_creation_and_remaining_life_but_not_the_token() {
             && !ran.stdout.contains('█')
     );
     assert_eq!((ran.stdout.lines().count(), ran.stderr.as_str()), (1, ""));
+}
+
+/// The end of its life is counted from now, and the documents of tests have fractions.
+#[test]
+fn times_are_in_whole_seconds_also_those_of_a_token_from_the_future() {
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
+    sandbox.publish("T1", 7200, -3600);
+    let text = sandbox.run(&["status"]).exits(0).stdout;
+    let json = sandbox.run(&["status", "--format", "json"]).exits(0).json();
+    let account = &json["accounts"][0];
+    let shown = ["created_at", "expires_at"].map(|key| account[key].as_str().unwrap());
+    let times = text.split_whitespace().filter(|word| word.starts_with("20")).chain(shown);
+    let lengths: Vec<_> = times.map(str::len).collect();
+    assert_eq!(lengths, ["2026-11-29T03:04:05Z".len(); 4], "{text}{json}");
 }
 
 #[test]
