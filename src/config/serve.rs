@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::file::read_network;
 use super::table::{Table, Value};
 use crate::cli::{ServeArgs, values};
-use crate::model::address::faults::NO_LISTEN;
 use crate::model::address::listen::Listen;
 use crate::model::address::server_name::ServerName;
 
@@ -127,10 +126,14 @@ fn read_server_name(value: Value<'_>) -> Result<String, String> {
 fn read_listen(value: Value<'_>) -> Result<String, String> {
     let text = value.text()?.trim();
     let text = match text.strip_prefix("unix:") {
-        Some(path) if !path.is_empty() => format!("unix:{}", value.resolve(path).display()),
+        // As it stands, an abstract name is refused.
+        Some(path) if !path.is_empty() && !path.starts_with('@') => {
+            let path = value.resolve(path);
+            format!("unix:{}", std::path::absolute(&path).unwrap_or(path).display())
+        }
         _ => text.to_owned(),
     };
-    Listen::parse(&text).map(|_| text).ok_or_else(|| NO_LISTEN.to_owned())
+    Listen::parse(&text).map(|_| text).map_err(str::to_owned)
 }
 
 fn read_sdk_life(value: Value<'_>) -> Result<Duration, String> {

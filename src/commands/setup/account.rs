@@ -76,7 +76,7 @@ impl SetupTarget {
             problems.push(format!("--name: {}", client_key::INVALID_ACCOUNT));
         }
         let listen: Vec<_> = args.serve.iter().map(|it| with_port(it.trim())).collect();
-        let parsed: Vec<_> = listen.iter().filter_map(|it| Listen::parse(it)).collect();
+        let parsed: Vec<_> = listen.iter().filter_map(|it| Listen::parse(it).ok()).collect();
         if parsed.len() < listen.len() {
             problems.push(messages::NO_SERVE.first([]));
         }

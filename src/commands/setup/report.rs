@@ -95,7 +95,7 @@ impl SetupReport<'_> {
             ));
         }
         text += &self.serving();
-        for address in listen.iter().filter_map(|it| Listen::parse(it)) {
+        for address in listen.iter().filter_map(|it| Listen::parse(it).ok()) {
             if let Listen::Tcp(address) = address {
                 text += &self.asking(address, name.trim());
             }

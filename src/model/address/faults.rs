@@ -66,6 +66,9 @@ texts! {
     NO_LISTEN =
         "Write ADDRESS:PORT, [ADDRESS]:PORT or unix:PATH: this is none of them",
         "请填写 ADDRESS:PORT、[ADDRESS]:PORT 或 unix:PATH：格式不对";
+    NO_LISTEN_PATH =
+        "Write the socket's absolute path, like unix:/run/wxtoken/wxtoken.sock: this does not begin with /",
+        "请填写套接字的绝对路径，如 unix:/run/wxtoken/wxtoken.sock：没有以 / 开头";
     NO_SERVER_NAME =
         "Write a host name without a port, like token.example.com: this is not one",
         "请填写不带端口的主机名，如 token.example.com：格式不对";

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use socket2::SockAddr;
 
-use super::faults::NO_LISTEN;
+use super::faults::{NO_LISTEN, NO_LISTEN_PATH};
 use super::host_port::{Host, HostPort};
 use crate::error::Exit;
 use crate::language::bilingual;
@@ -28,10 +28,11 @@ impl Listen {
         let mut parsed = Vec::new();
         for entry in entries.iter().map(|entry| entry.as_ref().trim()) {
             match Listen::parse(entry) {
-                Some(address) => parsed.push(address),
-                None if entry.is_empty() => problems
-                    .push(format!("{}: {NO_LISTEN}", bilingual!("an empty entry", "有空项"))),
-                None => problems.push(format!("{}: {NO_LISTEN}", log::printable(entry, MAX_SHOWN))),
+                Ok(address) => parsed.push(address),
+                Err(why) if entry.is_empty() => {
+                    problems.push(format!("{}: {why}", bilingual!("an empty entry", "有空项")));
+                }
+                Err(why) => problems.push(format!("{}: {why}", log::printable(entry, MAX_SHOWN))),
             }
         }
         if problems.is_empty() {
@@ -41,19 +42,25 @@ impl Listen {
         }
     }
 
-    /// Parses `ADDRESS:PORT`, `[ADDRESS]:PORT`, `localhost:PORT` (which means 127.0.0.1) or `unix:PATH`.
-    pub(crate) fn parse(entry: &str) -> Option<Listen> {
+    /// Parses `ADDRESS:PORT`, `[ADDRESS]:PORT`, `localhost:PORT` (which means 127.0.0.1) or `unix:PATH` with an absolute path.
+    /// The error says what is wrong.
+    pub(crate) fn parse(entry: &str) -> Result<Listen, &'static str> {
         if let Some(path) = entry.strip_prefix("unix:") {
-            // Refuses a path that is too long before anything is bound.
-            return (!path.is_empty() && SockAddr::unix(path).is_ok())
-                .then(|| Listen::Unix(path.into()));
+            return match path.chars().next() {
+                // Refuses a path that is too long before anything is bound.
+                Some('/') if SockAddr::unix(path).is_ok() => Ok(Listen::Unix(path.into())),
+                // A relative one would be wherever the service stands, and others mean by `@` that there is no file.
+                Some(first) if first != '/' => Err(NO_LISTEN_PATH),
+                _ => Err(NO_LISTEN),
+            };
         }
         match HostPort::parse(entry) {
             Some(HostPort { host: Host::Name("localhost"), port }) => {
-                Some(Listen::Tcp((Ipv4Addr::LOCALHOST, port?).into()))
+                let port = port.ok_or(NO_LISTEN)?;
+                Ok(Listen::Tcp((Ipv4Addr::LOCALHOST, port).into()))
             }
             // std's parser also knows IPv6 scopes.
-            _ => entry.parse().ok().map(Listen::tcp),
+            _ => entry.parse().map(Listen::tcp).map_err(|_| NO_LISTEN),
         }
     }
 
@@ -74,6 +81,7 @@ impl Listen {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::language::Language;
 
     #[test]
     fn addresses_are_literal_and_every_invalid_one_is_named() {
@@ -114,6 +122,15 @@ mod tests {
         assert_eq!(Exit::from_error(&err), Exit::Usage);
         assert_eq!(err.to_string().matches("Write ADDRESS:PORT").count(), bad.len(), "{err}");
         assert_eq!(err.to_string().matches("an empty entry").count(), 1, "{err}");
+    }
+
+    #[test]
+    fn the_path_of_a_socket_is_absolute_wherever_the_process_stands() {
+        for entry in ["unix:wxtoken.sock", "unix:./wxtoken.sock", "unix:@wxtoken", "unix:~/s"] {
+            let said = Listen::parse_all(&[entry]).expect_err(entry).to_string();
+            let begin = format!("--listen: {entry}: Write the socket's absolute path");
+            assert!(Language::English.resolve(&said).starts_with(&begin), "{said}");
+        }
     }
 
     #[test]

@@ -38,14 +38,17 @@ pub fn check(data: &[u8]) {
 
 fn check_listen(text: &str) {
     match Listen::parse(text) {
-        Some(Listen::Tcp(address)) => {
-            assert_eq!(Listen::parse(&address.to_string()), Some(Listen::Tcp(address)));
+        Ok(Listen::Tcp(address)) => {
+            assert_eq!(Listen::parse(&address.to_string()), Ok(Listen::Tcp(address)));
         }
-        Some(Listen::Unix(path)) => assert_eq!(text, format!("unix:{}", path.display())),
-        None => {}
+        Ok(Listen::Unix(path)) => {
+            assert!(path.is_absolute());
+            assert_eq!(text, format!("unix:{}", path.display()));
+        }
+        Err(_) => {}
     }
     let entries: Vec<_> = text.split(',').collect();
-    let all = entries.iter().all(|entry| Listen::parse(entry.trim()).is_some());
+    let all = entries.iter().all(|entry| Listen::parse(entry.trim()).is_ok());
     assert_eq!(Listen::parse_all(&entries).is_ok(), all);
 }
 
