@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::call::CallSlot;
 use super::connections::{Pool, PooledConnection};
+use super::hiding::TokenMask;
 
 /// How long WeChat may pause in the middle of an answer.
 pub(super) const ANSWER_GAP: Duration = Duration::from_secs(30);
@@ -33,6 +34,8 @@ pub(crate) struct AnswerBody {
     late: Option<Instant>,
     /// Whether it broke off, which the client learns once it has what was read before.
     is_broken: bool,
+    /// Where the client is not handed the account's token.
+    mask: Option<Box<TokenMask>>,
     /// Its call is under way until the answer is dropped.
     slot: Option<CallSlot>,
 }
@@ -42,12 +45,14 @@ impl AnswerBody {
         begun: VecDeque<Bytes>,
         pool: &Rc<Pool>,
         connection: PooledConnection,
+        mask: Option<TokenMask>,
     ) -> AnswerBody {
         AnswerBody {
             begun,
             connection: Some((Rc::clone(pool), connection)),
             late: None,
             is_broken: false,
+            mask: mask.map(Box::new),
             slot: None,
         }
     }
@@ -61,26 +66,25 @@ impl AnswerBody {
             pool.put(connection);
         }
     }
-}
 
-impl Body for AnswerBody {
-    type Data = Bytes;
-    type Error = io::Error;
+    /// Whether all of it has been read.
+    fn is_read(&self) -> bool {
+        let is_over = self.connection.as_ref().is_none_or(|(_, it)| it.is_over());
+        self.begun.is_empty() && is_over && !self.is_broken
+    }
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+    /// Polls the next piece as WeChat sends it; `None` after its end.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         if let Some(begun) = self.begun.pop_front() {
-            if self.is_end_stream() {
+            if self.is_read() {
                 self.end();
             }
-            return Poll::Ready(Some(Ok(Frame::data(begun))));
+            return Poll::Ready(Some(Ok(begun)));
         }
         if self.is_broken {
             return Poll::Ready(Some(Err(io::Error::other("the answer broke off"))));
         }
-        let AnswerBody { connection: Some((_, connection)), late, .. } = &mut *self else {
+        let AnswerBody { connection: Some((_, connection)), late, .. } = self else {
             return Poll::Ready(None);
         };
         match connection.poll_data(cx) {
@@ -89,7 +93,7 @@ impl Body for AnswerBody {
                 if connection.is_over() {
                     self.end();
                 }
-                Poll::Ready(Some(Ok(Frame::data(piece))))
+                Poll::Ready(Some(Ok(piece)))
             }
             Poll::Ready(Some(Err(_))) => {
                 self.connection = None;
@@ -114,13 +118,43 @@ impl Body for AnswerBody {
         }
     }
 
+    /// How many bytes were read and are not passed on yet.
+    fn held(&self) -> usize {
+        self.mask.as_ref().map_or(0, |mask| mask.held())
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        loop {
+            let piece = ready!(self.poll_piece(cx)).transpose()?;
+            let is_last = piece.is_none() || self.is_read();
+            let piece = piece.unwrap_or_default();
+            let passed = match &mut self.mask {
+                Some(mask) => mask.pass(piece, is_last),
+                None => piece,
+            };
+            // A piece may be the beginning of a token and no more.
+            if is_last || !passed.is_empty() {
+                let passed = Some(passed).filter(|it| !it.is_empty());
+                return Poll::Ready(passed.map(|passed| Ok(Frame::data(passed))));
+            }
+        }
+    }
+
     fn is_end_stream(&self) -> bool {
-        let is_read = self.connection.as_ref().is_none_or(|(_, it)| it.is_over());
-        self.begun.is_empty() && is_read && !self.is_broken
+        self.is_read() && self.held() == 0
     }
 
     fn size_hint(&self) -> SizeHint {
         let begun: u64 = self.begun.iter().map(|piece| piece.len() as u64).sum();
+        let begun = begun + self.held() as u64;
         let rest = self.connection.as_ref().map_or(Some(0), |(_, it)| it.left());
         rest.map_or_else(SizeHint::default, |rest| SizeHint::with_exact(begun + rest))
     }

@@ -22,7 +22,7 @@ use super::connections::answer::AnswerHead;
 use super::connections::{PooledConnection, SendError};
 use super::error::GatewayError;
 use super::headers;
-use super::hiding::{hide_in_body, hide_in_headers};
+use super::hiding::{TokenMask, hide_in_body, hide_in_headers};
 use super::receive::{ReceivedBody, client_patience, join, receive};
 use super::verdict::{self, MAX_INSPECTED};
 use crate::model::secret::Secret;
@@ -407,7 +407,15 @@ impl Gateway {
             };
             (Either::Left(Full::new(whole)), errcode)
         } else {
-            (Either::Right(AnswerBody::new(begun, &self.pool, connection)), 0)
+            (
+                Either::Right(AnswerBody::new(
+                    begun,
+                    &self.pool,
+                    connection,
+                    hidden.map(TokenMask::new),
+                )),
+                0,
+            )
         };
         let result = match (head.status.as_u16(), errcode) {
             (400.., _) => "http_error",

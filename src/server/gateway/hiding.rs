@@ -1,6 +1,8 @@
 //! Keeps the account's token out of answers to clients that are not handed it: what answers in WeChat's place, such as a proxy
 //! with its page about an error, may repeat the URL that it was asked for.
 
+use std::mem;
+
 use hyper::HeaderMap;
 use hyper::body::Bytes;
 use hyper::header::HeaderName;
@@ -39,9 +41,68 @@ pub(super) fn hide_in_body(body: Bytes, token: &Secret) -> Bytes {
     }
 }
 
+/// Masks the token in a body that arrives in pieces.
+pub(super) struct TokenMask {
+    token: Secret,
+    /// The end of what has arrived, as far as the token may begin in it.
+    held: Bytes,
+}
+
+impl TokenMask {
+    pub(super) fn new(token: &Secret) -> TokenMask {
+        TokenMask { token: token.clone(), held: Bytes::new() }
+    }
+
+    /// Returns what can be passed on when this piece has arrived: all that there is, after the last one.
+    pub(super) fn pass(&mut self, piece: Bytes, is_last: bool) -> Bytes {
+        let held = mem::take(&mut self.held);
+        let arrived = if held.is_empty() { piece } else { [held, piece].concat().into() };
+        let mut masked = hide_in_body(arrived, &self.token);
+        if !is_last {
+            self.held = masked.split_off(masked.len() - begun(&masked, &self.token));
+        }
+        masked
+    }
+
+    /// How many bytes are held back.
+    pub(super) fn held(&self) -> usize {
+        self.held.len()
+    }
+}
+
+/// Returns with how many of its first bytes the token, but not all of it, stands at the end of a text.
+fn begun(text: &[u8], token: &Secret) -> usize {
+    let token = token.expose().as_bytes();
+    let longest = token.len().saturating_sub(1).min(text.len());
+    (1..=longest).rev().find(|length| text.ends_with(&token[..*length])).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_is_masked_wherever_a_body_is_divided_and_only_its_beginning_is_held_back() {
+        let token = Secret::new("abab_c".to_owned());
+        let body = "xabababab_cab-abab_cabab_cabab_ababab_c-ab";
+        let expected = "xabab******ab-************abab_ab******-ab";
+        for size in 1..=body.len() {
+            let mut mask = TokenMask::new(&token);
+            let (mut passed, mut arrived) = (Vec::new(), 0);
+            let pieces: Vec<_> = body.as_bytes().chunks(size).collect();
+            for (nth, piece) in pieces.iter().enumerate() {
+                arrived += piece.len();
+                passed.extend(mask.pass(Bytes::copy_from_slice(piece), nth + 1 == pieces.len()));
+                assert_eq!(passed.len() + mask.held(), arrived);
+                assert!(mask.held() < token.expose().len());
+            }
+            assert_eq!(String::from_utf8(passed).unwrap(), expected, "{size}");
+        }
+        let mut mask = TokenMask::new(&token);
+        assert_eq!(mask.pass(Bytes::from_static(b"text: a\n"), false), "text: a\n");
+        assert_eq!(mask.pass(Bytes::from_static(b"aba"), false), "");
+        assert_eq!(mask.pass(Bytes::new(), true), "aba");
+    }
 
     #[test]
     fn a_token_is_in_no_header_and_in_no_body() {

@@ -270,12 +270,19 @@ fn an_answer_that_repeats_the_url_shows_no_client_wechats_token() {
     let upstream = Upstream::new(&wechat, |call| {
         let (url, path) = (call.target().to_owned(), call.path().to_owned());
         let filler = if path.ends_with("long") { "x".repeat(8 * 1024) } else { String::new() };
-        let body = format!("cannot get {url} {filler}");
-        let status = if path.ends_with("fine") { "200 OK" } else { "502 Bad Gateway" };
-        let length = body.len();
-        let head = format!(
-            "HTTP/1.1 {status}\r\nLocation: {url}\r\nX-Kept: 1\r\nContent-Length: {length}\r\n"
-        );
+        let body = format!("{filler} cannot get {url} {filler} {url}");
+        let status = if path.contains("fine") { "200 OK" } else { "502 Bad Gateway" };
+        let (framing, body) = match path.contains("chunked") {
+            // Each token is in several of them.
+            true => {
+                let pieces = body.as_bytes().chunks(7).map(|it| str::from_utf8(it).unwrap());
+                let chunks: String =
+                    pieces.map(|it| format!("{:x}\r\n{it}\r\n", it.len())).collect();
+                ("Transfer-Encoding: chunked".to_owned(), chunks + "0\r\n\r\n")
+            }
+            false => (format!("Content-Length: {}", body.len()), body),
+        };
+        let head = format!("HTTP/1.1 {status}\r\nLocation: {url}\r\nX-Kept: 1\r\n{framing}\r\n");
         Reply::Bytes(format!("{head}\r\n{body}").into_bytes())
     });
     let sandbox = Sandbox::with_base_url(&upstream.url());
@@ -289,7 +296,14 @@ fn an_answer_that_repeats_the_url_shows_no_client_wechats_token() {
         let real = sandbox.token();
         for key in [&usual, &limited] {
             let is_hidden = key.key == limited.key || flags.contains(&"--opaque-tokens");
-            for (path, status) in [("fine", 200), ("short", 502), ("long", 502)] {
+            for (path, status) in [
+                ("fine", 200),
+                ("fine-long", 200),
+                ("fine-chunked", 200),
+                ("fine-chunked-long", 200),
+                ("short", 502),
+                ("long", 502),
+            ] {
                 let answer = send(&server, "GET", &format!("/cgi-bin/menu/{path}"), &key.key, "");
                 let shows = answer.body.contains(&real) || answer.header("location").is_some();
                 assert_eq!((answer.status, shows), (status, !is_hidden), "{path}: {answer:?}");
