@@ -331,6 +331,25 @@ fn a_mirror_of_itself_is_a_loop_and_is_said_by_each_process_that_asks() {
     assert!(!home.has_logged("T0K3N"));
 }
 
+/// One of two hosts that mirror each other runs `fetch`, and `serve` without `--refresh`.
+#[test]
+fn a_loop_through_a_host_that_runs_fetch_is_said_by_the_one_that_refreshes() {
+    let (address, leads_to) = detour();
+    let fetching = Home::new(&format!("[account.a0]\nfrom = \"http://{address}\"\n"));
+    fetching.publish("a0", "wx0", "T0K3N", 0);
+    let read_only = fetching.serve(&[]);
+    let refreshing = mirror_of(&read_only, "");
+    let server = refreshing.serve_with_log(&["--refresh"]);
+    leads_to.send(server.address()).unwrap();
+    assert_eq!(token_of(&server), "T0K3N");
+    fetching.run(&["fetch", "--force", "--timeout", "10s"]);
+    eventually("it is logged", || {
+        server.report_rejected("T0K3N");
+        refreshing.has_logged("asks WeChat itself")
+    });
+    assert!(!refreshing.has_logged("T0K3N"));
+}
+
 #[test]
 fn mirrors_of_each_other_are_a_loop_and_a_chain_is_none() {
     let detours = [detour(), detour(), detour()];
