@@ -319,7 +319,7 @@ fn divided(text: &str) -> [&str; 2] {
 }
 
 fn without_colon(text: &str) -> &str {
-    text.trim_end_matches([' ', ':', '：', '.'])
+    text.trim_end_matches([' ', ':', '：'])
 }
 
 /// The same in one language.
@@ -438,6 +438,10 @@ mod tests {
         // Words from outside may have brackets themselves.
         let raw = "[raw, hint: [1], from [2]]";
         assert_eq!(first(&format!("cannot do: {raw} {}", act())), format!("Act: cannot do {raw}"));
+        // A dot at the end of a path is a part of it.
+        let path = format!("cannot read /etc/wxtoken. {}", act());
+        assert_eq!(first(&path), "Act: cannot read /etc/wxtoken.");
+        assert_eq!(first(&format!("{path} [raw]")), "Act: cannot read /etc/wxtoken. [raw]");
         let asks = action("Is it there?", "是否存在？");
         assert_eq!(first(&format!("no answer {asks}")), "Is it there? no answer");
         // Where it was not moved, it is whole all the same.
