@@ -136,6 +136,9 @@ impl Unavailable {
     /// too long to cause load.
     pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(10);
 
+    /// The time to wait while an attempt to get one is under way.
+    pub(crate) const DURING_ATTEMPT: Duration = Duration::from_secs(5);
+
     /// A token or ticket is unavailable for an unknown time.
     pub(crate) fn for_now(why: &str) -> Unavailable {
         Unavailable { why: why.to_owned(), retry_after: Unavailable::RETRY_AFTER }

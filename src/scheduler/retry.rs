@@ -205,10 +205,10 @@ impl FailureRecord {
         with_want: impl FnOnce(&String) -> String,
         now: Instant,
     ) -> Unavailable {
-        Unavailable {
-            why: with_want(&self.status.message),
-            retry_after: self.retry_at.saturating_duration_since(now),
-        }
+        let pause = self.retry_at.saturating_duration_since(now);
+        // The next attempt is under way, and may take longer than a moment.
+        let retry_after = if pause.is_zero() { Unavailable::DURING_ATTEMPT } else { pause };
+        Unavailable { why: with_want(&self.status.message), retry_after }
     }
 }
 

@@ -333,7 +333,7 @@ impl Worker {
             Some(why) => messages::IS_ASKED_AGAIN.with([why]),
             None => messages::texts::IS_BEING_ASKED.to_owned(),
         };
-        Unavailable { why, retry_after: Duration::from_secs(5) }
+        Unavailable { why, retry_after: Unavailable::DURING_ATTEMPT }
     }
 
     /// Waits for a change, for at most this long.
