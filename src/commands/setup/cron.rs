@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::env_file::{ACCOUNT, ELSEWHERE, value_in};
-use super::host::{OWN_DIRS, SetupHost, USER};
+use super::host::{HOME, OWN_DIRS, SetupHost, USER};
 use super::messages;
 use super::step::{SetupStep, shown_line};
 use super::units::{MARK, Variables, own_text};
@@ -154,18 +154,24 @@ pub(super) fn cron(host: &SetupHost, appid: &str) -> Result<Vec<SetupStep>> {
     Ok(copy.into_iter().chain(file).chain(note).collect())
 }
 
-/// Returns the steps that have a user's crontab, which is `there`, run `fetch` with these variables every minute. A line that
+/// Returns the steps that have the crontab of a user with this home, which is `there`, run `fetch` with these variables every minute. A line that
 /// does nothing but fetch this account, or those of the same config, is replaced. Any other stays, and is named if it fetches.
 pub(super) fn crontab(
     there: &str,
+    home: &Path,
     program: &Path,
     variables: &Variables,
     appid: &str,
 ) -> Result<Vec<SetupStep>> {
     let place = in_both("your crontab", "您的 crontab");
     let is_set = |name: &&str| variables.iter().any(|(it, _)| it == name);
-    let also = OWN_DIRS.into_iter().map(|(name, _)| name).filter(|it| !is_set(it));
-    check_variables(there, &place, &also.collect::<Vec<_>>())?;
+    let mut also: Vec<_> = OWN_DIRS.into_iter().map(|(name, _)| name).collect();
+    also.retain(|it| !is_set(it));
+    // Where these are not set, they are below the home.
+    if !also.is_empty() && value_in(there, HOME).is_some_and(|it| Path::new(it) != home) {
+        also.push(HOME);
+    }
+    check_variables(there, &place, &also)?;
     let set = |(name, dir): &(&str, PathBuf)| format!("{name}={} ", for_cron(dir));
     let set: String = variables.iter().map(set).collect();
     let line = format!("{EVERY_MINUTE}{}", fetch_where_it_is(program, &set));
@@ -193,10 +199,14 @@ pub(super) fn crontab(
 mod tests {
     use super::*;
 
+    const HOME_DIR: &str = "/home/me";
+
     /// Returns the crontab that setup writes, if another one is there, and what it says of it.
     fn set_up(there: &str, variables: &Variables, appid: &str) -> (Option<String>, String) {
         let (mut written, mut said) = (None, String::new());
-        for step in crontab(there, Path::new("/b/wxtoken"), variables, appid).unwrap() {
+        for step in
+            crontab(there, HOME_DIR.as_ref(), Path::new("/b/wxtoken"), variables, appid).unwrap()
+        {
             match step {
                 SetupStep::Run { input, .. } => written = Some(input),
                 SetupStep::Note(text) => said = text,
@@ -265,17 +275,22 @@ mod tests {
 
     #[test]
     fn a_variable_by_which_cron_would_fetch_something_else_is_named() {
-        let program = Path::new("/b/wxtoken");
-        for set in ["WXTOKEN_CONFIG = /x", "WXTOKEN_APPID='wx2'", "XDG_STATE_HOME=/x"] {
+        let (home, program) = (Path::new(HOME_DIR), Path::new("/b/wxtoken"));
+        for set in ["WXTOKEN_CONFIG = /x", "WXTOKEN_APPID='wx2'", "XDG_STATE_HOME=/x", "HOME=/x"] {
             let name = set.split([' ', '=']).next().unwrap();
-            let failed = crontab(&format!("MAILTO=me\n{set}\n"), program, &[], "wx1");
+            let failed = crontab(&format!("MAILTO=me\n{set}\n"), home, program, &[], "wx1");
             let said = failed.err().unwrap().to_string();
             assert!(said.contains(&format!("{name} is in your crontab")), "{said}");
         }
         // Each line that is written sets it.
         let elsewhere = [("XDG_STATE_HOME", PathBuf::from("/c"))];
-        assert!(crontab("XDG_STATE_HOME=/x\n", program, &elsewhere, "wx1").is_ok());
-        assert!(crontab("#WXTOKEN_CONFIG=/x\nWXTOKEN_DIR=\n", program, &[], "wx1").is_ok());
+        assert!(crontab("XDG_STATE_HOME=/x\n", home, program, &elsewhere, "wx1").is_ok());
+        for set in ["#WXTOKEN_CONFIG=/x\nWXTOKEN_DIR=\n", "HOME=/home/me\n", "HOME = '/home/me/'\n"]
+        {
+            assert!(crontab(set, home, program, &[], "wx1").is_ok(), "{set}");
+        }
+        let both = OWN_DIRS.map(|(name, _)| (name, PathBuf::from("/c")));
+        assert!(crontab("HOME=/x\n", home, program, &both, "wx1").is_ok());
     }
 
     #[test]

@@ -33,6 +33,9 @@ const PRIVATE_DIRS: [&str; 5] = ["/home", "/root", "/tmp", "/var/tmp", "/run/use
 pub(super) const OWN_DIRS: [(&str, &str); 2] =
     [("XDG_CONFIG_HOME", ".config"), ("XDG_STATE_HOME", ".local/state")];
 
+/// The variable of the user's home.
+pub(super) const HOME: &str = "HOME";
+
 /// The variable of the user's directory for sockets.
 const RUNTIME_DIR: &str = "XDG_RUNTIME_DIR";
 
@@ -202,7 +205,7 @@ impl SetupHost {
         if self.is_system() {
             return Vec::new();
         }
-        let home = env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+        let home = own_home();
         let set = |(name, usual): (&'static str, &str)| {
             let dir = env::var_os(name).map(PathBuf::from)?;
             (dir.is_absolute() && dir != home.join(usual)).then_some((name, dir))
@@ -214,6 +217,11 @@ impl SetupHost {
     pub(super) fn own_program(&self) -> &Path {
         &self.program
     }
+}
+
+/// Returns the user's home, as the environment names it.
+pub(super) fn own_home() -> PathBuf {
+    env::var_os(HOME).map(PathBuf::from).unwrap_or_default()
 }
 
 /// Whether a file or directory is root's, and root alone can change it, and all users can use it.

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::cron;
 use super::env_file::EnvFile;
-use super::host::{FetchRunner, SetupHost, find_program};
+use super::host::{FetchRunner, SetupHost, find_program, own_home};
 use super::messages;
 use super::step::{self, Content, DirectoryOwner, SetupStep};
 use super::units;
@@ -107,8 +107,9 @@ impl Wanted<'_> {
             }
             FetchRunner::Cron => steps.extend(cron),
             FetchRunner::Crontab => {
-                let (there, dirs) = (step::crontab()?, host.own_dirs());
-                steps.extend(cron::crontab(&there, host.own_program(), &dirs, self.appid)?);
+                let (there, home, dirs) = (step::crontab()?, own_home(), host.own_dirs());
+                let program = host.own_program();
+                steps.extend(cron::crontab(&there, &home, program, &dirs, self.appid)?);
             }
             FetchRunner::UserSystemd => {
                 let configs = dir.parent().unwrap_or(dir);
