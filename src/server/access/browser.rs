@@ -21,6 +21,13 @@ pub(crate) fn is_cross_site(headers: &HeaderMap) -> bool {
     })
 }
 
+/// Whether a page of another server makes a browser send this request, also one of the same site: another port of this host,
+/// or another host of the same domain.
+pub(crate) fn is_cross_origin(headers: &HeaderMap) -> bool {
+    is_cross_site(headers)
+        || has(headers, &SEC_FETCH_SITE, |site| site.eq_ignore_ascii_case(b"same-site"))
+}
+
 /// Whether a browser's user goes to this address, in a tab of its own: follows a link, for instance.
 pub(crate) fn is_navigation(headers: &HeaderMap) -> bool {
     has(headers, &SEC_FETCH_MODE, |mode| mode == b"navigate")
@@ -75,6 +82,8 @@ mod tests {
             (&[("origin", "https://token.example.com:7200"), ("origin", "null")], true),
         ] {
             assert_eq!(is_cross_site(&headers(lines)), expected, "{lines:?}");
+            let is_same_site = lines.contains(&("sec-fetch-site", "same-site"));
+            assert_eq!(is_cross_origin(&headers(lines)), expected || is_same_site, "{lines:?}");
         }
     }
 

@@ -179,11 +179,19 @@ fn digest_words(digest: &Digest) -> DigestWords {
     std::array::from_fn(|n| u64::from_ne_bytes(words[n]))
 }
 
-/// Returns the key that a request presents, as a bearer token or as the password of any user. `None` if it presents
-/// none.
+/// How a request presents its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    Bearer,
+    /// As the password of any user. A browser asks its user for it once, and then sends it by itself, also when a page of
+    /// another site leads there.
+    Basic,
+}
+
+/// Returns the key that a request presents, and how. `None` if it presents none.
 pub(crate) fn presented_key(
     headers: &HeaderMap,
-) -> Result<Option<Zeroizing<Vec<u8>>>, AccessError> {
+) -> Result<Option<(Scheme, Zeroizing<Vec<u8>>)>, AccessError> {
     let mut lines = values(headers, AUTHORIZATION);
     let Some(line) = lines.next() else { return Ok(None) };
     if lines.next().is_some() {
@@ -193,13 +201,13 @@ pub(crate) fn presented_key(
     let (scheme, rest) = line.split_at(line.iter().position(|b| *b == b' ').unwrap_or(line.len()));
     let credentials = rest.trim_ascii();
     let key = if scheme.eq_ignore_ascii_case(b"bearer") {
-        Some(Zeroizing::new(credentials.to_vec()))
+        Some((Scheme::Bearer, Zeroizing::new(credentials.to_vec())))
     } else if scheme.eq_ignore_ascii_case(b"basic") {
-        password(credentials)
+        password(credentials).map(|password| (Scheme::Basic, password))
     } else {
         None
     };
-    Ok(key.filter(|key| !key.is_empty()))
+    Ok(key.filter(|(_, key)| !key.is_empty()))
 }
 
 /// Returns the password of basic credentials. The first colon ends the user's name (RFC 7617).
@@ -331,10 +339,11 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(AUTHORIZATION, line.parse().unwrap());
-            let found = presented_key(&headers)
-                .unwrap()
-                .map(|key| String::from_utf8(key.to_vec()).unwrap());
-            assert_eq!(found.as_deref(), expected, "{line:?}");
+            let found = presented_key(&headers).unwrap();
+            let is_basic = found.as_ref().map(|(scheme, _)| *scheme == Scheme::Basic);
+            assert!(is_basic.is_none_or(|it| it == line.starts_with("Basic")), "{line:?}");
+            let key = found.map(|(_, key)| String::from_utf8(key.to_vec()).unwrap());
+            assert_eq!(key.as_deref(), expected, "{line:?}");
             headers.append(AUTHORIZATION, "Bearer K1".parse().unwrap());
             assert_eq!(
                 presented_key(&headers),

@@ -272,7 +272,7 @@ impl<'a> RequestContext<'a> {
     /// Returns the client's key; `None` if clients need none.
     fn key(self, headers: &HeaderMap, challenge: Challenge) -> Result<Option<&'a Key>, Rejection> {
         let Some(keys) = &self.snapshot.access.keys else { return Ok(None) };
-        let presented = keys::presented_key(headers)?
+        let (_, presented) = keys::presented_key(headers)?
             .ok_or(Rejection::Unauthorized(text::NO_KEY, challenge))?;
         self.find_key(keys, &presented, challenge).map(Some)
     }

@@ -194,14 +194,16 @@ fn check_host(
     }
 }
 
-/// Checks that no page of another site makes a browser send the request. The page for people may be linked to.
+/// Checks that no page of another site makes a browser send the request, and to the gateway no page at all but those of this
+/// server. The page for people may be linked to.
 fn check_site(request: &Parts, route: Option<Route<'_>>) -> Result<(), Rejection> {
     let headers = &request.headers;
     let is_visit = route == Some(Route::Page) && browser::is_navigation(headers);
-    match browser::is_cross_site(headers) && !is_visit {
-        true => Err(AccessError::CrossSite.into()),
-        false => Ok(()),
-    }
+    let is_foreign = match route {
+        Some(Route::Api) => browser::is_cross_origin(headers),
+        _ => browser::is_cross_site(headers) && !is_visit,
+    };
+    if is_foreign { Err(AccessError::CrossSite.into()) } else { Ok(()) }
 }
 
 /// Fails if the body is declared to be larger than any route takes. One of unknown length is measured when it is read.

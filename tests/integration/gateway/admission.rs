@@ -3,6 +3,8 @@
 use super::upstream::{DEAD, Reply, Upstream};
 use crate::support::home::{Home, appsecret, wechat_with_accounts};
 use crate::support::*;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 
 /// Two accounts, `a0` and `a1`, behind a gateway whose WeChat answers `{"errcode":0}` to every call.
 struct Setup {
@@ -78,6 +80,10 @@ fn request(target: &str, headers: &str) -> String {
 
 fn bearer(key: &str) -> String {
     format!("Authorization: Bearer {key}\r\n")
+}
+
+fn basic(key: &str) -> String {
+    format!("Authorization: Basic {}\r\n", STANDARD.encode(format!("admin:{key}")))
 }
 
 const CALL: &str = "/cgi-bin/menu/get";
@@ -232,6 +238,9 @@ fn with_keys_a_call_needs_a_token_or_a_key_for_the_account_and_the_key_stays_her
         (with_key(&one.key, &of_other), 40125),
         (with_key("wxk_wrong", &expected), 40125),
         (with_key("wxk_wrong", CALL), 40125),
+        // As a browser sends it by itself once its user has opened the status page.
+        (request(CALL, &basic(&one.key)), 40125),
+        (request(&expected, &basic(&one.key)), 40125),
         (request(&format!("{CALL}?access_token={}", one.key), ""), 40125),
         (with_key(&one.key, &format!("/sns/jscode2session?appid=wx0&secret={}", one.key)), 40125),
         (request(CALL, &format!("{}{}", bearer(&one.key), bearer(&both.key))), 40035),
@@ -309,6 +318,8 @@ fn a_page_in_a_browser_makes_no_call() {
     let target = format!("{CALL}?from_appid=wx0");
     for headers in [
         "Sec-Fetch-Site: cross-site\r\n",
+        // Another port of this host.
+        "Sec-Fetch-Site: same-site\r\n",
         "Origin: https://evil.example\r\n",
         "Origin: null\r\n",
         "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n",

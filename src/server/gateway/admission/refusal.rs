@@ -35,6 +35,8 @@ pub(crate) enum GatewayRefusal {
     SeveralAuthorizations,
     /// The key is not in the keys file.
     UnknownKey,
+    /// The key comes as browsers send it, by themselves, whichever site's page leads them here.
+    BasicKey,
     /// There is neither a token nor a key.
     NoToken,
     /// The same, where there are no keys and the client is on another host.
@@ -88,6 +90,7 @@ impl GatewayRefusal {
             | GatewayRefusal::SeveralAuthorizations => "bad_request",
             GatewayRefusal::KeyInQuery => "gateway_key_in_query",
             GatewayRefusal::UnknownKey
+            | GatewayRefusal::BasicKey
             | GatewayRefusal::NoToken
             | GatewayRefusal::NotLocal
             | GatewayRefusal::ForeignWithoutKey => "unauthorized",
@@ -128,6 +131,7 @@ impl GatewayRefusal {
             | GatewayRefusal::SeveralAuthorizations => 40035,
             GatewayRefusal::KeyInQuery
             | GatewayRefusal::UnknownKey
+            | GatewayRefusal::BasicKey
             | GatewayRefusal::NoToken
             | GatewayRefusal::ForeignWithoutKey
             | GatewayRefusal::UnknownToken => 40125,
@@ -161,6 +165,7 @@ impl GatewayRefusal {
             GatewayRefusal::SeveralAuthorizations => text::SEVERAL_AUTHORIZATIONS,
             GatewayRefusal::KeyInQuery => text::KEY_IN_QUERY,
             GatewayRefusal::UnknownKey => text::UNKNOWN_KEY,
+            GatewayRefusal::BasicKey => text::BASIC_KEY,
             GatewayRefusal::NoToken => text::NO_TOKEN,
             GatewayRefusal::NotLocal => text::NOT_LOCAL,
             GatewayRefusal::ForeignWithoutKey => text::FOREIGN_WITHOUT_KEY,
@@ -191,7 +196,7 @@ mod tests {
     use super::*;
     use crate::language::Language;
 
-    const ALL: [GatewayRefusal; 19] = [
+    const ALL: [GatewayRefusal; 20] = [
         BadPath,
         NoSuchPath,
         MakesTokens,
@@ -202,6 +207,7 @@ mod tests {
         KeyInQuery,
         SeveralAuthorizations,
         UnknownKey,
+        BasicKey,
         NoToken,
         NotLocal,
         ForeignWithoutKey,

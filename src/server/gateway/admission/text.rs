@@ -38,6 +38,10 @@ texts! {
     UNKNOWN_KEY =
         "Send the key as `wxtoken key` made it, or get a new one: this one is not in the server's keys file.",
         "请核对访问密钥是否完整，或重新生成：服务器的访问密钥文件里没有它。";
+    BASIC_KEY =
+        "Send the key as Authorization: Bearer KEY: Authorization: Basic is what a browser sends by itself, and opens the \
+         status page, no calls.",
+        "请用请求头 Authorization: Bearer 访问密钥：Authorization: Basic 会由浏览器自动发送，只用于状态页，不能调用接口。";
     NO_TOKEN =
         "Send Authorization: Bearer KEY: the call has neither an access_token nor a key. On the server, `wxtoken key \
          NAME` makes one.",
