@@ -61,8 +61,8 @@ texts! {
         "End it in .json: it would be its own lock",
         "请以 .json 结尾：否则与其锁文件同名";
     OWN_RECORD =
-        "End it in .json: it would be the record of its own requests",
-        "请以 .json 结尾：否则与其记录文件同名";
+        "End it in .json: it would be a file that belongs to it",
+        "请以 .json 结尾：否则与 wxtoken 为它保存的其他文件同名";
 
     // Redis.
     NO_STORE =

@@ -399,7 +399,9 @@ pub(super) fn check_document(path: &Path) -> Result<PathBuf, &'static str> {
     match (path.file_name(), path.extension()) {
         (None, _) => Err(faults::NO_FILE_NAME),
         (_, Some(extension)) if extension == "lock" => Err(faults::OWN_LOCK),
-        (_, Some(extension)) if extension == "state" => Err(faults::OWN_RECORD),
+        (_, Some(extension)) if extension == "state" || extension == "mirror" => {
+            Err(faults::OWN_RECORD)
+        }
         _ => Ok(path),
     }
 }

@@ -41,8 +41,8 @@ messages! {
         "请取消设置该变量，或去掉 --dir。", "{0} {1} 不在 --dir {2} 中";
     }
     SHARED_DOCUMENT<2> {
-        "Give each account a file of its own.", "its document {0} is account {1}'s, too";
-        "请为每个账号指定各自的 file。", "其 token 文件 {0} 也属于账号 {1}";
+        "Give each account a file with another name.", "its document {0} is account {1}'s, or has the same name but for the extension";
+        "请为每个账号的 file 指定不同的文件名。", "其 token 文件 {0} 与账号 {1} 的相同，或仅扩展名不同";
     }
     NOT_TOML<1> {
         "Correct the line.", "this is not TOML: {0}";

@@ -402,7 +402,8 @@ fn check_documents(settings: &[AccountSettings]) -> anyhow::Result<()> {
         let kinds = std::iter::once(DocumentKind::Token).chain(tickets);
         let mut shared = None;
         for document in kinds.map(|kind| account.location.path(&kind)) {
-            let other = known.insert(document.clone(), &account.name);
+            // What belongs to a document, such as its lock and its record, has its name but for the extension.
+            let other = known.insert(document.with_extension(""), &account.name);
             shared = shared.or(other.map(|other| (other, document)));
         }
         // The first one suffices to find the mistake.

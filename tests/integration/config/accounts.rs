@@ -323,16 +323,20 @@ fn status_prints_a_table_and_its_exit_status_is_the_worst() {
 
 #[test]
 fn two_accounts_with_one_document_are_a_config_error() {
-    let home = Home::new(
-        "dir = 'state'\n[account.a]\nappid = 'wx1'\n[account.b]\nappid = 'wx2'\nfile = 'state/a.json'\n",
-    );
-    for verb in ["fetch", "status", "serve"] {
-        let ran = home.run(&[verb]).exits(2);
-        let expected = format!(
-            "wxtoken: {verb}: wxtoken.toml:4: account.b: Give each account a file of its own: its document state/a.json is \
-             account a's, too 请为每个账号指定各自的 file：其 token 文件 state/a.json 也属于账号 a"
-        );
-        assert_eq!(home.stderr_lines(&ran), [expected]);
+    // Of another extension it would have the other one's lock, and the record of what was asked and refused.
+    for file in ["state/a.json", "state/a.txt", "state/a"] {
+        let home = Home::new(&format!(
+            "dir = 'state'\n[account.a]\nappid = 'wx1'\n[account.b]\nappid = 'wx2'\nfile = '{file}'\n",
+        ));
+        for verb in ["fetch", "status", "serve"] {
+            let ran = home.run(&[verb]).exits(2);
+            let expected = format!(
+                "wxtoken: {verb}: wxtoken.toml:4: account.b: Give each account a file with another name: its document {file} \
+                 is account a's, or has the same name but for the extension 请为每个账号的 file 指定不同的文件名：其 token 文件 \
+                 {file} 与账号 a 的相同，或仅扩展名不同"
+            );
+            assert_eq!(home.stderr_lines(&ran), [expected]);
+        }
     }
 }
 

@@ -119,6 +119,10 @@ fn each_error_has_line_key_and_what_is_expected() {
             "account.a.file: End it in .json: it would be its own lock",
         ),
         (
+            "[account.a]\nappid = 'wx1'\nfile = 'a.mirror'",
+            "account.a.file: End it in .json: it would be a file that belongs to it",
+        ),
+        (
             "[account.a]\nappid = 'wx1'\nfile = '..'",
             "account.a.file: Write the path of a file: this is not a file's name",
         ),
