@@ -45,6 +45,7 @@ fn describe(source: &SecretSource<'_>) -> String {
     match source {
         SecretSource::Stdin => messages::FROM_STDIN.with([]),
         SecretSource::File(path) => with_mode(path),
+        SecretSource::InDirectory(path) => with_mode(path),
         SecretSource::FileOrPipe(path) => with_mode(path),
         SecretSource::Credential(path) => messages::CREDENTIAL.with([&with_mode(path)]),
         SecretSource::Variable => messages::FROM_VARIABLE.with([]),

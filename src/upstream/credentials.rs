@@ -1,7 +1,6 @@
 //! Reads the AppSecret, or the key of a mirror, from a file, systemd's credentials, stdin or the environment. A secret is
 //! never an argument, and no message contains it.
 
-use std::borrow::Cow;
 use std::env::{self, VarError};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -71,8 +70,10 @@ pub(crate) enum SecretSource<'a> {
     Stdin,
     /// A file named on the command line, which may be a pipe.
     FileOrPipe(&'a Path),
-    /// A file named in the config, or in the directory of secrets beside it. It is read again on every reload.
-    File(Cow<'a, Path>),
+    /// A file named in the config. It is read again on every reload.
+    File(&'a Path),
+    /// A file in the directory of secrets beside the config. It is read again on every reload.
+    InDirectory(PathBuf),
     /// A systemd credential.
     Credential(PathBuf),
     /// The environment variable `WXTOKEN_SECRET`. Not for accounts of the config, no two of which share a secret.
@@ -88,18 +89,19 @@ impl SecretSource<'_> {
         match config.secret_file.as_deref() {
             Some(path) if is_given && path.as_os_str() == "-" => Some(SecretSource::Stdin),
             Some(path) if is_given => Some(SecretSource::FileOrPipe(path)),
-            Some(path) => Some(SecretSource::File(path.into())),
+            Some(path) => Some(SecretSource::File(path)),
             None => {
                 let has_variable = is_given && has_variable();
                 let file = format!("{name}.{}", noun(config));
-                // Another user, such as that of a unit, cannot look into the directory, and has no secret there.
-                let beside = config.secret_dir.as_ref().map(|dir| dir.join(&file));
-                let beside = beside.filter(|path| matches!(path.try_exists(), Ok(true)));
+                let in_directory = config.secret_dir.as_ref().map(|dir| dir.join(&file));
+                // A user who may not look into the directory, such as that of a unit, is told so where a secret is needed.
+                let in_directory =
+                    in_directory.filter(|path| path.try_exists().unwrap_or(!config.is_mirror));
                 find_credential(&file)
                     .or_else(|| find_credential(&format!("{CREDENTIALS}_{file}")))
                     .map(SecretSource::Credential)
-                    .or_else(|| beside.map(|path| SecretSource::File(path.into())))
                     .or(has_variable.then_some(SecretSource::Variable))
+                    .or_else(|| in_directory.map(SecretSource::InDirectory))
             }
         }
     }
@@ -112,7 +114,8 @@ impl SecretSource<'_> {
             SecretSource::FileOrPipe(path) => {
                 parse_file(noun, path, read::read_secret_or_pipe(path, MAX_FILE, patience))
             }
-            SecretSource::File(path) => read(path.as_ref(), Protection::Private),
+            SecretSource::File(path) => read(path, Protection::Private),
+            SecretSource::InDirectory(path) => read(path, Protection::PrivateInDirectory),
             SecretSource::Credential(path) => read(path.as_path(), Protection::PrivateToGroup),
             SecretSource::Variable => match env::var(VARIABLE) {
                 Err(VarError::NotUnicode(_)) => {

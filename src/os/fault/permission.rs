@@ -85,8 +85,13 @@ fn about(barrier: &Barrier, user: u32) -> String {
             )
         }
         false => action(
-            format!("Run as user {owner}, or chown {path}, mode {mode:04o}, to {user}."),
-            format!("请以用户 {owner} 运行，或将 {path}（权限 {mode:04o}）chown 给 {user}。"),
+            // No command: it would take the path from its owner, or give away what others need, such as /etc.
+            format!(
+                "Run as user {owner}, or let {owner} give {user} access to {path}, mode {mode:04o}."
+            ),
+            format!(
+                "请以用户 {owner} 运行，或由 {owner} 授权 {user} 访问 {path}（权限 {mode:04o}）。"
+            ),
         ),
     }
 }
@@ -133,7 +138,12 @@ mod tests {
         for (group, mode, missing) in [(4_000_001, 0o700, 1), (4_000_001, 0o750, 2), (0, 0o750, 1)]
         {
             let text = said(4_000_000, group, mode, missing, 4_000_002);
-            assert!(text.starts_with("Run as user 4000000, or chown /var/lib/wxtoken"), "{text}");
+            assert!(
+                text.starts_with(
+                    "Run as user 4000000, or let 4000000 give 4000002 access to /var/lib/wxtoken"
+                ),
+                "{text}"
+            );
         }
         assert_eq!(said(7, 7, 0o500, 2, 7), "Run chmod u+w /var/lib/wxtoken.");
     }

@@ -162,7 +162,7 @@ fn exposed(path: &Path, protection: Protection, mode: u32, is_mount_read_only: b
         _ if is_mount_read_only => return OPEN_ON_READ_ONLY_MOUNT.with([&shown]),
         Protection::WritableByOwner => return WRITABLE_BY_OTHERS.with([&shown, &path]),
         Protection::PrivateToGroup => "0640",
-        Protection::NotPlanted | Protection::Private => "0600",
+        Protection::NotPlanted | Protection::Private | Protection::PrivateInDirectory => "0600",
     };
     OPEN_TO_OTHERS.with([&shown, &expected, &path])
 }

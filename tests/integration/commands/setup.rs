@@ -717,6 +717,15 @@ fn without_systemd_cron_runs_fetch_as_a_user_who_owns_the_secrets() {
     assert_eq!(owner("etc/wxtoken/secrets/default.secret"), OTHER_USER);
     assert_eq!((owner("etc/wxtoken"), owner("etc/wxtoken/wxtoken.toml")), (0, 0));
     assert_eq!(owner("var/lib/wxtoken/default.json"), OTHER_USER);
+    // Root looks after the account without a word of whose its files are, and need not type the secret again.
+    let config = machine.path("etc/wxtoken/wxtoken.toml");
+    for words in [&["fetch", "--force"][..], &["check"]] {
+        let mut command = wxtoken();
+        command.args(words).arg("-c").arg(&config);
+        Run::new(command).exits(0);
+    }
+    Run::new(machine.command_of(with_environment_of(&wxtoken(), &copy), &[APPID])).exits(0);
+    assert_eq!(owner("var/lib/wxtoken/default.json"), OTHER_USER);
     let cron = machine.read("etc/cron.d/wxtoken");
     let fetch = "* * * * * wxtoken [ -x /usr/local/bin/wxtoken ] && /usr/local/bin/wxtoken fetch";
     assert!(cron.ends_with(&format!("\n{fetch}\n")), "{cron}");

@@ -24,7 +24,10 @@ pub(crate) enum Protection {
     WritableByOwner,
     /// The same, and only the owner may read: the file holds a secret.
     Private,
-    /// The same, and its group may read. systemd grants access to a credential by an ACL, whose mask shows up as the
+    /// The same, and root also takes one that belongs to the owner of its directory. Where cron runs `fetch` as a user of its
+    /// own, the secrets are that user's, and root runs `check` and `setup` beside it.
+    PrivateInDirectory,
+    /// As `Private`, and its group may read. systemd grants access to a credential by an ACL, whose mask shows up as the
     /// group's bits, and Debian lets servers read private keys through the group ssl-cert.
     PrivateToGroup,
 }
@@ -34,7 +37,7 @@ impl Protection {
         match self {
             Protection::NotPlanted => 0,
             Protection::WritableByOwner => WRITE_BITS,
-            Protection::Private => 0o077,
+            Protection::Private | Protection::PrivateInDirectory => 0o077,
             Protection::PrivateToGroup => 0o037,
         }
     }
@@ -54,7 +57,11 @@ impl Protection {
                 false => Ok(()),
             };
         }
-        let is_owner_trusted = [ROOT, geteuid().as_raw()].contains(&owner);
+        let user = geteuid().as_raw();
+        let is_owner_trusted = [ROOT, user].contains(&owner)
+            || (self == Protection::PrivateInDirectory
+                && user == ROOT
+                && dir.stat_itself().map_err(ReadError::Io)?.st_uid == owner);
         if is_owner_trusted && mode & self.forbidden_bits() == 0 {
             Ok(())
         } else if mode & WRITE_BITS == 0 && is_container() && is_read_only(file) {
