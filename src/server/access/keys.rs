@@ -181,7 +181,7 @@ fn digest_words(digest: &Digest) -> DigestWords {
 
 /// How a request presents its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scheme {
+pub(crate) enum KeyScheme {
     Bearer,
     /// As the password of any user. A browser asks its user for it once, and then sends it by itself, also when a page of
     /// another site leads there.
@@ -191,7 +191,7 @@ pub(crate) enum Scheme {
 /// Returns the key that a request presents, and how. `None` if it presents none.
 pub(crate) fn presented_key(
     headers: &HeaderMap,
-) -> Result<Option<(Scheme, Zeroizing<Vec<u8>>)>, AccessError> {
+) -> Result<Option<(KeyScheme, Zeroizing<Vec<u8>>)>, AccessError> {
     let mut lines = values(headers, AUTHORIZATION);
     let Some(line) = lines.next() else { return Ok(None) };
     if lines.next().is_some() {
@@ -201,9 +201,9 @@ pub(crate) fn presented_key(
     let (scheme, rest) = line.split_at(line.iter().position(|b| *b == b' ').unwrap_or(line.len()));
     let credentials = rest.trim_ascii();
     let key = if scheme.eq_ignore_ascii_case(b"bearer") {
-        Some((Scheme::Bearer, Zeroizing::new(credentials.to_vec())))
+        Some((KeyScheme::Bearer, Zeroizing::new(credentials.to_vec())))
     } else if scheme.eq_ignore_ascii_case(b"basic") {
-        password(credentials).map(|password| (Scheme::Basic, password))
+        password(credentials).map(|password| (KeyScheme::Basic, password))
     } else {
         None
     };
@@ -340,7 +340,7 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert(AUTHORIZATION, line.parse().unwrap());
             let found = presented_key(&headers).unwrap();
-            let is_basic = found.as_ref().map(|(scheme, _)| *scheme == Scheme::Basic);
+            let is_basic = found.as_ref().map(|(scheme, _)| *scheme == KeyScheme::Basic);
             assert!(is_basic.is_none_or(|it| it == line.starts_with("Basic")), "{line:?}");
             let key = found.map(|(_, key)| String::from_utf8(key.to_vec()).unwrap());
             assert_eq!(key.as_deref(), expected, "{line:?}");

@@ -23,7 +23,7 @@ use crate::model::errcode::Platform;
 use crate::server::access::AccessRules;
 use crate::server::access::forwarded::ClientAddress;
 use crate::server::access::host;
-use crate::server::access::keys::{self, AccountScope, Key, Scheme};
+use crate::server::access::keys::{self, AccountScope, Key, KeyScheme};
 use crate::server::access::opaque::{self, Opened};
 use crate::server::access::peer::Peer;
 use crate::server::headers::values;
@@ -85,11 +85,11 @@ pub(crate) fn admit(
     let key = match &access.keys {
         None => None,
         Some(keys) => match keys::presented_key(request.headers)? {
-            Some((Scheme::Bearer, presented)) => {
+            Some((KeyScheme::Bearer, presented)) => {
                 Some(keys.find(&presented).ok_or(GatewayRefusal::UnknownKey)?)
             }
             // A browser sends it by itself, and plain HTTP does not say which site's page made it do so.
-            Some((Scheme::Basic, _)) => return Err(GatewayRefusal::BasicKey),
+            Some((KeyScheme::Basic, _)) => return Err(GatewayRefusal::BasicKey),
             None => None,
         },
     };
