@@ -71,7 +71,7 @@ impl<'a> Turn<'a> {
             let (wait, at_once) = (wait(until), self.at_once());
             return Err(UpstreamError::StillRefused { refusal, until, wait, at_once });
         }
-        match self.record.lost(now) {
+        match self.record.lost().of_day(now) {
             Some(lost) if self.refresh.rules == Rules::Classic => match lost.next_at {
                 Some(until) => {
                     let (lost, wait, at_once) = (lost.count, wait(until), self.at_once());
@@ -133,20 +133,20 @@ impl<'a> Turn<'a> {
         let is_noted = matches!(self.refresh.rules, Rules::Classic | Rules::Work);
         if is_noted && !has_bug(Bug::LostAnswersNotCounted) {
             self.requested_at = Some(at);
-            self.record.note_mint(at);
+            self.record.lost_mut().note(at);
             self.write();
         }
     }
 
     /// Notes that the request that was about to be sent at `at` is not sent.
     pub(super) fn note_unsent(&mut self, at: UtcDateTime) {
-        self.record.note_answer(at);
+        self.record.lost_mut().note_answer(at);
     }
 
     /// Notes why the request of `at` brought no token.
     pub(super) fn note_error(&mut self, error: &UpstreamError, mode: RefreshMode, at: UtcDateTime) {
         if !error.may_have_minted() || has_bug(Bug::LostAnswersTakenForAnswers) {
-            self.record.note_answer(at);
+            self.record.lost_mut().note_answer(at);
         }
         if let UpstreamError::Refused(refusal) = error {
             // The quota of forced requests, which says nothing about normal ones.
@@ -163,7 +163,7 @@ impl<'a> Turn<'a> {
     /// Returns how much of its life a token may have spent that WeCom returned to a request of `at` and that was not published
     /// before: it was issued in an answer that was lost, to an earlier run, and no answer has come since.
     pub(super) fn spent(&self, life: Duration, at: UtcDateTime) -> Duration {
-        let since = self.record.lost_since(life, at);
+        let since = self.record.lost().since(life, at);
         since.map_or(Duration::ZERO, |since| (at - since).try_into().unwrap_or_default())
     }
 
@@ -187,8 +187,8 @@ impl<'a> Turn<'a> {
             record.forget_refusal(&hashes.request);
             match refresh.rules {
                 // Another token than this one is issued after it.
-                Rules::Work => record.forget_lost(),
-                _ => requested_at.iter().for_each(|at| record.note_answer(*at)),
+                Rules::Work => record.lost_mut().clear(),
+                _ => requested_at.iter().for_each(|at| record.lost_mut().note_answer(*at)),
             }
             if memory.is_of_token {
                 let before = before.map(|before| &before.token);

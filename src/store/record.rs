@@ -4,6 +4,7 @@
 //! failing to write one is no error. Holds no secret and no token, only salted hashes; and of each replaced token a seed, which
 //! opens no more than the document beside it does, and the gateway only.
 
+mod lost;
 mod replaced;
 mod trouble;
 
@@ -29,6 +30,8 @@ use crate::os::file::read::{self, Access};
 use crate::os::timestamp::MAX_CLOCK_SKEW;
 use crate::sabotage::{Bug, has_bug};
 
+pub(crate) use lost::LostAnswers;
+use lost::LostRequests;
 use replaced::ReplacedTokens;
 pub(crate) use replaced::{CACHED_BY_SDKS, MAX_REPLACED};
 use trouble::RecordedTrouble;
@@ -45,18 +48,8 @@ const MAX_RECORD: u64 = 16 * 1024;
 /// How many refusals are kept, each of another request: of processes with other secrets or other proxies.
 const MAX_REFUSALS: usize = 4;
 
-/// How long a lost answer counts: WeChat's quota is a day's.
+/// How long anything is remembered at most.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// How many lost answers may follow one another as closely as attempts do.
-pub(crate) const LOST_IN_A_ROW: usize = 20;
-
-/// The time from then on until the next request: 180 a day, so that 200 answers are lost in a day at most. That is a tenth
-/// of classic's daily quota, as many as requests are forced there.
-pub(crate) const LOST_INTERVAL: Duration = Duration::from_secs(8 * 60);
-
-/// The most lost answers of a day, by the two above.
-const MAX_LOST: usize = LOST_IN_A_ROW + 180;
 
 /// What earlier runs remember for one document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,9 +64,8 @@ pub(crate) struct Record {
     replaced: ReplacedTokens,
     #[serde(default)]
     refusals: Vec<RecordedRefusal>,
-    /// When requests were sent that may have minted a token and were not answered, the oldest first.
     #[serde(default)]
-    lost: Vec<RecordedTime>,
+    lost: LostRequests,
     /// The trouble that `on_trouble` has been told of, or is to be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     trouble: Option<RecordedTrouble>,
@@ -125,20 +117,11 @@ impl TryFrom<String> for RecordedTime {
     }
 }
 
-/// The answers that were lost within a day.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LostAnswers {
-    pub(crate) count: usize,
-    pub(crate) last_at: UtcDateTime,
-    /// When the next request may be sent that mints a token.
-    pub(crate) next_at: Option<UtcDateTime>,
-}
-
 impl Record {
     /// Returns an empty record; `None` if there is no salt for its hashes.
     pub(crate) fn new(appid: &str) -> Option<Record> {
         let (appid, salt) = (appid.to_owned(), Salt::new()?);
-        let (refusals, lost) = (Vec::new(), Vec::new());
+        let (refusals, lost) = (Vec::new(), LostRequests::default());
         let replaced = ReplacedTokens::default();
         Some(Record { appid, salt, issued: None, replaced, refusals, lost, trouble: None })
     }
@@ -243,46 +226,20 @@ impl Record {
         self.refusals.retain(|it| it.request != request);
     }
 
-    /// Notes that a request is about to be sent that mints a token. Its answer counts as lost until
-    /// [`Record::note_answer`]: the process may end before.
-    pub(crate) fn note_mint(&mut self, at: UtcDateTime) {
-        self.lost.push(RecordedTime(whole_seconds(at)));
-        let superfluous = self.lost.len().saturating_sub(MAX_LOST);
-        self.lost.drain(..superfluous);
+    /// Returns the requests whose answers were lost.
+    pub(crate) fn lost(&self) -> &LostRequests {
+        &self.lost
     }
 
-    /// Notes that the request of `at` was answered.
-    pub(crate) fn note_answer(&mut self, at: UtcDateTime) {
-        if let Some(index) = self.lost.iter().rposition(|it| *it == RecordedTime(whole_seconds(at)))
-        {
-            self.lost.remove(index);
-        }
-    }
-
-    /// Returns when the first of the requests was sent whose answers were lost, of those in which a token may have been issued
-    /// that has not outlived `life` at `now`.
-    pub(crate) fn lost_since(&self, life: Duration, now: UtcDateTime) -> Option<UtcDateTime> {
-        self.lost.iter().map(|at| at.0).find(|at| now - *at < life)
-    }
-
-    /// Forgets the answers that were lost.
-    pub(crate) fn forget_lost(&mut self) {
-        self.lost.clear();
-    }
-
-    /// Returns the answers lost within a day before `now`; `None` if there are none.
-    pub(crate) fn lost(&self, now: UtcDateTime) -> Option<LostAnswers> {
-        let mut today = self.lost.iter().filter(|at| now - at.0 < DAY);
-        let (count, last_at) = (today.clone().count(), today.next_back()?.0);
-        let next_at = last_at.saturating_add(LOST_INTERVAL.try_into().unwrap_or_default());
-        let is_put_off = count >= LOST_IN_A_ROW && now < next_at;
-        Some(LostAnswers { count, last_at, next_at: is_put_off.then_some(next_at) })
+    /// Returns the same, to be changed.
+    pub(crate) fn lost_mut(&mut self) -> &mut LostRequests {
+        &mut self.lost
     }
 
     /// Drops what is over, and what is from the future: the clock was set back, and then its age is not known.
     fn prune(&mut self, now: UtcDateTime) {
         self.refusals.retain(|it| it.at.is_within(DAY, now));
-        self.lost.retain(|at| at.is_within(DAY, now));
+        self.lost.prune(now);
         self.replaced.prune(now);
     }
 }
@@ -499,7 +456,7 @@ mod tests {
         let mut record = record();
         record.note_issued(&token("T1"), "HASH");
         record.note_refusal("R1", &refused(40125), at(1));
-        record.note_mint(at(2));
+        record.lost_mut().note(at(2));
         file.write(&record);
         assert_eq!(file.read("wx1", at(3)), Some(record));
         assert_eq!(file.read("wx2", at(3)), None, "it is another account's");
@@ -651,10 +608,10 @@ mod tests {
         let mut record = record();
         let (mut asked_at, mut now) = (Vec::new(), 0);
         while now < 3 * 86_400 {
-            match record.lost(at(now)).and_then(|lost| lost.next_at) {
+            match record.lost().of_day(at(now)).and_then(|lost| lost.next_at) {
                 Some(next_at) => now = (next_at - NOW).whole_seconds(),
                 None => {
-                    record.note_mint(at(now));
+                    record.lost_mut().note(at(now));
                     asked_at.push(now);
                     now += 2;
                 }
@@ -682,12 +639,12 @@ mod tests {
     #[test]
     fn an_answer_that_came_is_not_lost_and_one_of_yesterday_no_longer() {
         let mut record = record();
-        record.note_mint(at(0));
-        record.note_mint(at(5));
-        record.note_answer(at(5));
-        let lost = record.lost(at(6)).unwrap();
+        record.lost_mut().note(at(0));
+        record.lost_mut().note(at(5));
+        record.lost_mut().note_answer(at(5));
+        let lost = record.lost().of_day(at(6)).unwrap();
         assert_eq!((lost.count, lost.last_at, lost.next_at), (1, at(0), None));
-        assert_eq!(record.lost(at(86_400)), None);
+        assert_eq!(record.lost().of_day(at(86_400)), None);
     }
 
     #[test]
@@ -696,10 +653,10 @@ mod tests {
         let file = RecordFile::beside(&dir.path().join("shop.json"));
         let mut record = record();
         record.note_refusal("R1", &refused(40125), at(7200));
-        (0..20).for_each(|_| record.note_mint(at(7200)));
+        (0..20).for_each(|_| record.lost_mut().note(at(7200)));
         file.write(&record);
         assert!(file.read("wx1", at(7200)).unwrap().refusal("R1", at(7200)).is_some());
         let read = file.read("wx1", at(0)).unwrap();
-        assert!(read.refusal("R1", at(0)).is_none() && read.lost(at(0)).is_none());
+        assert!(read.refusal("R1", at(0)).is_none() && read.lost().of_day(at(0)).is_none());
     }
 }

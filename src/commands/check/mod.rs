@@ -182,7 +182,7 @@ impl Examination<'_> {
             self.findings.add(local::other_secret());
         }
         if account.rules == Rules::Classic {
-            self.findings.extend(record.lost(now).as_ref().map(local::lost_answers));
+            self.findings.extend(record.lost().of_day(now).as_ref().map(local::lost_answers));
         }
         let (refusal, until) = record.refusal(&hashes.request, now)?;
         let is_of_credentials = refusal.class() == Class::Credentials;

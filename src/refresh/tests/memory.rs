@@ -74,7 +74,7 @@ impl Fixture {
     }
 
     fn lost(&self) -> Option<LostAnswers> {
-        self.store.record.borrow().as_ref()?.lost(self.clock.now().wall)
+        self.store.record.borrow().as_ref()?.lost().of_day(self.clock.now().wall)
     }
 
     /// Adds answers to further requests.
@@ -392,7 +392,7 @@ fn answers_lost_on_classic_do_not_ration_what_costs_no_token() {
     for (rules, is_asked) in [(Rules::Classic, false), (Rules::Stable, true), (Rules::Work, true)] {
         let fixture = Fixture::new(is_asked.then_some(Ok("T1"))).on(rules);
         fixture.store.change_record("wx1", &fixture.clock, &|record| {
-            (0..30).for_each(|_| record.note_mint(fixture.clock.now().wall));
+            (0..30).for_each(|_| record.lost_mut().note(fixture.clock.now().wall));
         });
         let outcome = fixture.run_with(&with_secret("secret"), &TokenRequest::Live);
         assert_eq!(outcome.is_ok(), is_asked, "{rules:?}");

@@ -42,7 +42,7 @@ fn check_what_it_says(record: &Record, now: UtcDateTime) {
             assert!(until > now);
         }
     }
-    if let Some(lost) = record.lost(now) {
+    if let Some(lost) = record.lost().of_day(now) {
         assert!(lost.count > 0);
         assert!(lost.next_at.is_none_or(|next_at| next_at > now));
     }
@@ -61,10 +61,10 @@ fn check_changes(mut record: Record, now: UtcDateTime) {
     }
     assert!(!record.has_replaced("T1", now), "more is remembered than there is room for");
 
-    record.note_mint(now);
-    let lost = record.lost(now).expect("an answer that has not come is lost");
-    record.note_answer(now);
-    let left = record.lost(now).map_or(0, |it| it.count);
+    record.lost_mut().note(now);
+    let lost = record.lost().of_day(now).expect("an answer that has not come is lost");
+    record.lost_mut().note_answer(now);
+    let left = record.lost().of_day(now).map_or(0, |it| it.count);
     assert_eq!(left + 1, lost.count);
 
     let hold = Duration::from_secs(60);
@@ -90,7 +90,7 @@ fn check_file(data: &[u8], now: UtcDateTime) {
         assert!(read("wx2", now).is_none(), "another account's record");
         assert_counts_briefly(&record, now);
         let in_two_days = now + 2 * DAY;
-        assert!(record.lost(in_two_days).is_none(), "lost for more than a day");
+        assert!(record.lost().of_day(in_two_days).is_none(), "lost for more than a day");
         assert!(record.refusal("r", in_two_days).is_none(), "refused for more than a day");
         // Read again then, it has what was from the future before.
         let record = read("wx1", in_two_days).expect("the same record");
@@ -103,5 +103,5 @@ fn assert_counts_briefly(record: &Record, now: UtcDateTime) {
     let (earliest, latest) = (now - DAY, now + time::Duration::minutes(2));
     assert!(record.refusal("r", now).is_none_or(|(_, until)| until <= latest + LONGEST_REFUSAL));
     let is_recent = |at: UtcDateTime| earliest < at && at <= latest;
-    assert!(record.lost(now).is_none_or(|it| is_recent(it.last_at)), "lost at another time");
+    assert!(record.lost().of_day(now).is_none_or(|it| is_recent(it.last_at)), "lost at another time");
 }

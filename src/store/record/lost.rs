@@ -1,0 +1,80 @@
+//! Requests whose answers were lost. On classic each of them may have cost a token of the day's quota, and on WeCom the first one
+//! may be that from which a token has its age.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use time::UtcDateTime;
+
+use super::{DAY, RecordedTime};
+use crate::model::document::whole_seconds;
+
+/// How many lost answers may follow one another as closely as attempts do.
+pub(crate) const LOST_IN_A_ROW: usize = 20;
+
+/// The time from then on until the next request: 180 a day, so that 200 answers are lost in a day at most. That is a tenth
+/// of classic's daily quota, as many as requests are forced there.
+pub(crate) const LOST_INTERVAL: Duration = Duration::from_secs(8 * 60);
+
+/// The most lost answers of a day, by the two above.
+const MAX_LOST: usize = LOST_IN_A_ROW + 180;
+
+/// When requests were sent that were not answered, the oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct LostRequests(Vec<RecordedTime>);
+
+/// The answers that were lost within a day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LostAnswers {
+    pub(crate) count: usize,
+    pub(crate) last_at: UtcDateTime,
+    /// When the next request may be sent that mints a token.
+    pub(crate) next_at: Option<UtcDateTime>,
+}
+
+impl LostRequests {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Notes that a request is about to be sent at `at`. Its answer counts as lost until [`LostRequests::note_answer`]: the
+    /// process may end before.
+    pub(crate) fn note(&mut self, at: UtcDateTime) {
+        self.0.push(RecordedTime(whole_seconds(at)));
+        let superfluous = self.0.len().saturating_sub(MAX_LOST);
+        self.0.drain(..superfluous);
+    }
+
+    /// Notes that the request of `at` was answered.
+    pub(crate) fn note_answer(&mut self, at: UtcDateTime) {
+        if let Some(index) = self.0.iter().rposition(|it| *it == RecordedTime(whole_seconds(at))) {
+            self.0.remove(index);
+        }
+    }
+
+    /// Forgets all of them.
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Returns when the first of them was sent, of those in which a token may have been issued that has not outlived `life` at
+    /// `now`.
+    pub(crate) fn since(&self, life: Duration, now: UtcDateTime) -> Option<UtcDateTime> {
+        self.0.iter().map(|at| at.0).find(|at| now - *at < life)
+    }
+
+    /// Returns the answers lost within a day before `now`; `None` if there are none.
+    pub(crate) fn of_day(&self, now: UtcDateTime) -> Option<LostAnswers> {
+        let mut today = self.0.iter().filter(|at| now - at.0 < DAY);
+        let (count, last_at) = (today.clone().count(), today.next_back()?.0);
+        let next_at = last_at.saturating_add(LOST_INTERVAL.try_into().unwrap_or_default());
+        let is_put_off = count >= LOST_IN_A_ROW && now < next_at;
+        Some(LostAnswers { count, last_at, next_at: is_put_off.then_some(next_at) })
+    }
+
+    /// Drops those of more than a day ago, and those from the future.
+    pub(super) fn prune(&mut self, now: UtcDateTime) {
+        self.0.retain(|at| at.is_within(DAY, now));
+    }
+}
