@@ -54,6 +54,8 @@ use local_copy::LocalCopy;
 use scripts::{AlsoArgs, PublishArgs};
 use server::RedisServer;
 pub(crate) use server::RunLimit;
+#[cfg(test)]
+use server::testing;
 use value::{InForce, StoredValue, also_value};
 
 /// How long a document is remembered: longer than any token lives that is accepted.
@@ -424,24 +426,5 @@ impl Store for RedisStore {
         let Some(document) = value.document.filter(is_good) else { return Ok(()) };
         let faults = self.write_also_keys(&document, &value.bytes, false);
         faults.into_iter().next().map_or(Ok(()), Err)
-    }
-}
-
-#[cfg(test)]
-mod testing {
-    use super::*;
-    use crate::model::address::redis_url::RedisUrl;
-
-    /// Returns settings for the Redis at `url`, with a timeout that tests can wait for.
-    pub(super) fn settings(url: &str) -> Arc<RedisSettings> {
-        Arc::new(RedisSettings {
-            url: RedisUrl::parse(url).unwrap(),
-            user: None,
-            password_file: None,
-            ca_file: None,
-            prefix: "wxtoken".to_owned(),
-            timeout: Duration::from_millis(30),
-            also: Vec::new(),
-        })
     }
 }

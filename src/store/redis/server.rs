@@ -385,6 +385,25 @@ fn read_ca_file(path: &Path) -> Result<RootCertStore, String> {
 }
 
 #[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+    use crate::model::address::redis_url::RedisUrl;
+
+    /// Returns settings for the Redis at `url`, with a timeout that tests can wait for.
+    pub(crate) fn settings(url: &str) -> Arc<RedisSettings> {
+        Arc::new(RedisSettings {
+            url: RedisUrl::parse(url).unwrap(),
+            user: None,
+            password_file: None,
+            ca_file: None,
+            prefix: "wxtoken".to_owned(),
+            timeout: Duration::from_millis(30),
+            also: Vec::new(),
+        })
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use std::io::Write;
     use std::net::TcpListener;
