@@ -30,6 +30,7 @@ pub(crate) enum Bug {
     LockNotWaitedFor,
     ReplacedFileMissed,
     CleanedUpWithoutLock,
+    LostRequestsNotShared,
     LockNotExtended,
     LockNotLookedAt,
     CutOffNotCounted,

@@ -13,7 +13,7 @@ use crate::model::api::Rules;
 use crate::model::document::Document;
 use crate::model::errcode::Class;
 use crate::sabotage::{Bug, has_bug};
-use crate::store::Record;
+use crate::store::{Lease, LostRequests, Record};
 use crate::upstream::{Credential, CredentialHashes, Liveness, Probe, RefreshMode, UpstreamError};
 
 /// The time for the probe of a token that another secret got.
@@ -42,6 +42,8 @@ pub(super) struct Turn<'a> {
     written: Option<Record>,
     /// When the last request was sent that mints a token.
     requested_at: Option<UtcDateTime>,
+    /// The requests without an answer that other hosts know of; `None` if the place is this host's alone.
+    shared: Option<LostRequests>,
 }
 
 impl<'a> Turn<'a> {
@@ -51,7 +53,43 @@ impl<'a> Turn<'a> {
         let written = refresh.store.record(refresh.appid, refresh.clock.now().wall);
         let record = written.clone().or_else(|| Record::new(refresh.appid))?;
         let hashes = memory.credential.hashes(record.salt())?;
-        Some(Turn { refresh, memory, record, hashes, written, requested_at: None })
+        Some(Turn { refresh, memory, record, hashes, written, requested_at: None, shared: None })
+    }
+
+    /// Whether requests are noted before they are sent. On classic one mints a token, and on WeCom it may be the one from which
+    /// a token has its age.
+    fn notes_requests(&self) -> bool {
+        matches!(self.refresh.rules, Rules::Classic | Rules::Work)
+    }
+
+    /// Takes in what other hosts know of requests without an answer: which of them count, it knows no better than this one.
+    pub(super) fn take_in(
+        &mut self,
+        lease: &dyn Lease,
+        published: Option<&Document>,
+    ) -> anyhow::Result<()> {
+        if !self.notes_requests() {
+            return Ok(());
+        }
+        let Some(lost) = lease.lost()? else { return Ok(()) };
+        self.record.lost_mut().add(&lost);
+        // Another token than the published one is issued after it, by whichever host it was published.
+        if let (Rules::Work, Some(published)) = (self.refresh.rules, published) {
+            self.record.lost_mut().forget_until(published.created_at.wall);
+        }
+        self.shared = Some(lost);
+        self.write();
+        Ok(())
+    }
+
+    /// Returns the requests without an answer, if other hosts do not know them yet. They are told now.
+    pub(super) fn unshared(&mut self) -> Option<&LostRequests> {
+        let (shared, lost) = (self.shared.as_mut()?, self.record.lost());
+        if shared == lost {
+            return None;
+        }
+        shared.clone_from(lost);
+        Some(lost)
     }
 
     /// Whether the document's token was got with another secret than the present one. `false` also if that is not known.
@@ -127,11 +165,9 @@ impl<'a> Turn<'a> {
         self.memory.keeps_honoured.then(probe)
     }
 
-    /// Notes that a request is about to be sent. On classic it mints a token, and on WeCom it may be the one from which a token
-    /// has its age. Its answer counts as lost from now on: this process may end before it comes.
+    /// Notes that a request is about to be sent. Its answer counts as lost from now on: this process may end before it comes.
     pub(super) fn note_request(&mut self, at: UtcDateTime) {
-        let is_noted = matches!(self.refresh.rules, Rules::Classic | Rules::Work);
-        if is_noted && !has_bug(Bug::LostAnswersNotCounted) {
+        if self.notes_requests() && !has_bug(Bug::LostAnswersNotCounted) {
             self.requested_at = Some(at);
             self.record.lost_mut().note(at);
             self.write();
@@ -167,6 +203,12 @@ impl<'a> Turn<'a> {
         since.map_or(Duration::ZERO, |since| (at - since).try_into().unwrap_or_default())
     }
 
+    /// Notes that the last request was answered with a token. The record is written when this is published.
+    pub(super) fn note_token(&mut self) {
+        let lost = self.record.lost_mut();
+        settle(lost, self.refresh.rules, self.requested_at);
+    }
+
     /// Leaves the record for the next run, if it has changed. The lease is held.
     pub(super) fn write(&mut self) {
         let is_changed = match &self.written {
@@ -185,16 +227,21 @@ impl<'a> Turn<'a> {
         refresh.store.change_record(refresh.appid, refresh.clock, &|record| {
             let Some(hashes) = memory.credential.hashes(record.salt()) else { return };
             record.forget_refusal(&hashes.request);
-            match refresh.rules {
-                // Another token than this one is issued after it.
-                Rules::Work => record.lost_mut().clear(),
-                _ => requested_at.iter().for_each(|at| record.lost_mut().note_answer(*at)),
-            }
+            settle(record.lost_mut(), refresh.rules, requested_at);
             if memory.is_of_token {
                 let before = before.map(|before| &before.token);
                 record.note_replacement(&document.token, before, refresh.clock.now().wall);
                 record.note_issued(&document.token, &hashes.secret);
             }
         });
+    }
+}
+
+/// Notes that a token came in answer to the request of `requested_at`.
+fn settle(lost: &mut LostRequests, rules: Rules, requested_at: Option<UtcDateTime>) {
+    match rules {
+        // Another token than this one is issued after it.
+        Rules::Work => lost.clear(),
+        _ => requested_at.iter().for_each(|at| lost.note_answer(*at)),
     }
 }

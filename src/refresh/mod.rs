@@ -116,7 +116,7 @@ impl Refresh<'_> {
         if let (None, Some(leftover), TokenRequest::Live) = (&published, &leftover, request)
             && self.is_fresh(&leftover.document)
         {
-            lease.prepare()?.publish(&leftover.document, self.rules)?;
+            lease.prepare()?.publish(&leftover.document, self.rules, None)?;
             return Ok(Outcome::Kept(leftover.document.clone()));
         }
         drop(leftover);
@@ -131,6 +131,7 @@ impl Refresh<'_> {
             && published.as_ref().is_some_and(|it| self.dead == Some(&it.token));
         let mut turn = Turn::begin(self);
         if let Some(turn) = &mut turn {
+            turn.take_in(&*lease, published.as_ref())?;
             if let Err(error) = turn.check() {
                 if is_dead {
                     Transaction::new(self.name, published.as_ref(), lease.prepare()?)
@@ -157,7 +158,10 @@ impl Refresh<'_> {
             Ok(document) => document,
             Err(error) => {
                 // Before the lease ends: the process that waits for it reads the record next.
-                turn.iter_mut().for_each(Turn::write);
+                if let Some(turn) = &mut turn {
+                    turn.write();
+                    transaction.share(turn);
+                }
                 return Err(transaction.roll_back(error, self.clock.now()));
             }
         };
@@ -173,7 +177,11 @@ impl Refresh<'_> {
                 published.clone()
             }
             _ => {
-                transaction.commit(&document, self.rules)?;
+                let lost = turn.as_mut().and_then(|turn| {
+                    turn.note_token();
+                    turn.unshared()
+                });
+                transaction.commit(&document, self.rules, lost)?;
                 document
             }
         };
@@ -264,7 +272,11 @@ impl Refresh<'_> {
             if let Some(turn) = turn {
                 turn.note_request(requested_at.wall);
             }
-            let timeout = self.timeout_under_lease(transaction, deadline).inspect_err(|_| {
+            let lost = turn.as_mut().and_then(Turn::unshared);
+            let noted = lost.map_or(Ok(()), |lost| transaction.note_lost(lost));
+            let ready = noted.map_err(RefreshError::from);
+            let timeout = ready.and_then(|()| self.timeout_under_lease(transaction, deadline));
+            let timeout = timeout.inspect_err(|_| {
                 turn.iter_mut().for_each(|turn| turn.note_unsent(requested_at.wall));
             })?;
             let err = match self.source.request_token(mode, timeout) {

@@ -13,7 +13,7 @@ use crate::model::document::rfc3339;
 use crate::model::errcode::{CallKind, Platform, Refusal};
 use crate::model::secret::Secret;
 use crate::os::clock::testing::VirtualClock;
-use crate::store::{Lease, Publisher, Record, RecordChange};
+use crate::store::{Lease, LostRequests, Publisher, Record, RecordChange};
 
 mod memory;
 mod simulation;
@@ -65,6 +65,8 @@ struct MemoryStore {
     /// When the document was confirmed. `None` if that is not noted.
     confirmed: Option<Rc<Cell<Option<UtcDateTime>>>>,
     record: Rc<RefCell<Option<Record>>>,
+    /// What hosts that share this place know of requests without an answer, if there are such.
+    lost: Option<Rc<RefCell<LostRequests>>>,
 }
 
 impl MemoryStore {
@@ -117,6 +119,10 @@ impl Lease for MemoryStore {
         Store::read(self)
     }
 
+    fn lost(&self) -> Result<Option<LostRequests>> {
+        Ok(self.lost.as_ref().map(|lost| lost.borrow().clone()))
+    }
+
     fn prepare(self: Box<Self>) -> Result<Box<dyn Publisher>> {
         if self.is_full { bail!("no space left on device") } else { Ok(self) }
     }
@@ -133,6 +139,11 @@ impl Publisher for MemoryStore {
 
     fn lease_left(&self) -> Duration {
         if self.is_stopped_after_look { Duration::ZERO } else { Duration::MAX }
+    }
+
+    fn note_lost(&self, lost: &LostRequests) -> Result<()> {
+        self.lost.iter().for_each(|shared| drop(shared.replace(lost.clone())));
+        Ok(())
     }
 
     fn publish_interim(&self, document: &Document) -> Result<()> {
@@ -153,7 +164,13 @@ impl Publisher for MemoryStore {
         Ok(())
     }
 
-    fn publish(self: Box<Self>, document: &Document, _: Rules) -> Result<()> {
+    fn publish(
+        self: Box<Self>,
+        document: &Document,
+        _: Rules,
+        lost: Option<&LostRequests>,
+    ) -> Result<()> {
+        lost.map_or(Ok(()), |lost| self.note_lost(lost))?;
         self.restore(document)
     }
 }

@@ -4,15 +4,16 @@
 
 use std::time::Duration;
 
+use super::memory::Turn;
 use super::{Refresh, RefreshError};
-use crate::log::error;
+use crate::log::{debug, error};
 use crate::message::{action_first, messages};
 use crate::model::api::Rules;
 use crate::model::document::Document;
 use crate::os::local_time::local;
 use crate::os::timestamp::Timestamp;
 use crate::sabotage::{Bug, has_bug};
-use crate::store::Publisher;
+use crate::store::{LostRequests, Publisher};
 
 messages! {
     NOT_PUT_BACK<1> {
@@ -68,6 +69,20 @@ impl<'a> Transaction<'a> {
         self.publisher.check_lease()
     }
 
+    /// Has all hosts that share the place know these requests without an answer. Fails if the lease has been lost.
+    pub(super) fn note_lost(&self, lost: &LostRequests) -> anyhow::Result<()> {
+        self.publisher.note_lost(lost)
+    }
+
+    /// Has them know what has become of the requests of `turn`. If that fails, they count one too many.
+    pub(super) fn share(&self, turn: &mut Turn<'_>) {
+        if let Some(lost) = turn.unshared()
+            && let Err(err) = self.note_lost(lost)
+        {
+            debug!("{}: other hosts take a request for one without an answer: {err:#}", self.name);
+        }
+    }
+
     /// Ends the published document's life, because WeChat says that its token is dead: no reader hands it out any more, also
     /// if no other token can be had.
     pub(super) fn end(&mut self, now: Timestamp) -> anyhow::Result<()> {
@@ -102,9 +117,14 @@ impl<'a> Transaction<'a> {
         self.is_answer_lost = !has_bug(Bug::LostAnswerTakenForNone);
     }
 
-    /// Publishes the new document.
-    pub(super) fn commit(self, document: &Document, rules: Rules) -> anyhow::Result<()> {
-        self.publisher.publish(document, rules)
+    /// Publishes the new document. All hosts know from then on the requests that are `lost` still, if that changes.
+    pub(super) fn commit(
+        self,
+        document: &Document,
+        rules: Rules,
+        lost: Option<&LostRequests>,
+    ) -> anyhow::Result<()> {
+        self.publisher.publish(document, rules, lost)
     }
 
     /// Leaves the published document, which the answer of `at` has confirmed, untouched. Returns whether that was possible.

@@ -10,7 +10,7 @@ use time::UtcDateTime;
 
 use super::patience::{PublishError, publish_patiently};
 use super::record::{Record, RecordChange, RecordFile, record_path};
-use super::{Found, Lease, Leftover, NOT_SYNCED, Publisher, Store, reader};
+use super::{Found, Lease, Leftover, LostRequests, NOT_SYNCED, Publisher, Store, reader};
 use crate::log::error;
 use crate::model::api::Rules;
 use crate::model::document::{Document, MAX_DOCUMENT};
@@ -213,10 +213,15 @@ impl Publisher for FilePublisher {
     }
 
     fn restore(self: Box<Self>, document: &Document) -> Result<()> {
-        self.publish(document, Rules::Stable)
+        self.publish(document, Rules::Stable, None)
     }
 
-    fn publish(mut self: Box<Self>, document: &Document, _: Rules) -> Result<()> {
+    fn publish(
+        mut self: Box<Self>,
+        document: &Document,
+        _: Rules,
+        _: Option<&LostRequests>,
+    ) -> Result<()> {
         let line = document.to_line(&self.store.kind);
         let published = self.publish_bytes(line.expose().as_bytes())?;
         // No failure of publishing: readers have the document.
@@ -256,7 +261,7 @@ mod tests {
         publisher.publish_interim(&short).unwrap();
         assert!(matches!(store.read().unwrap(), Found::Document(found) if found == short));
         assert!(store.acquire(&SystemClock, Instant::now()).unwrap().is_none(), "still held");
-        publisher.publish(&document, Rules::Classic).unwrap();
+        publisher.publish(&document, Rules::Classic, None).unwrap();
         assert!(matches!(store.read().unwrap(), Found::Document(found) if found == document));
         assert!(dir.path().join("new/shop.lock").exists());
     }
@@ -268,7 +273,7 @@ mod tests {
         let (cron, life) = (store_at(&path), Duration::from_secs(7200));
         let publish = |document: &Document| {
             let lease = cron.acquire(&SystemClock, Instant::now()).unwrap().unwrap();
-            lease.prepare().unwrap().publish(document, Rules::Classic).unwrap();
+            lease.prepare().unwrap().publish(document, Rules::Classic, None).unwrap();
         };
         let new = Document::new("wx1", Secret::new("T2".to_owned()), life, SystemClock.now());
         let long_ago = Timestamp { wall: new.created_at.wall - life * 2, uptime: None };
@@ -283,7 +288,7 @@ mod tests {
         assert!(shop.take_over("wx1", Instant::now()).is_none() && path.exists(), "in use");
         std::thread::scope(|scope| {
             let taken_over = scope.spawn(|| shop.take_over("wx1", later()).unwrap().document);
-            lease.prepare().unwrap().publish(&new, Rules::Classic).unwrap();
+            lease.prepare().unwrap().publish(&new, Rules::Classic, None).unwrap();
             assert_eq!(taken_over.join().unwrap(), new);
         });
         publish(&dead);

@@ -32,7 +32,8 @@ mod preflight;
 
 pub(crate) use preflight::{DirectoryState, LeaseState, PublishTrial};
 pub(crate) use record::{
-    CACHED_BY_SDKS, LostAnswers, MAX_REPLACED, Record, RecordChange, TroubleClaim, TroubleEvent,
+    CACHED_BY_SDKS, LostAnswers, LostRequests, MAX_REPLACED, Record, RecordChange, TroubleClaim,
+    TroubleEvent,
 };
 
 messages! {
@@ -288,6 +289,12 @@ pub(crate) trait Lease {
     /// Reads the published document. No other process replaces it while the lease lasts.
     fn read(&self) -> Result<Found>;
 
+    /// Returns the requests without an answer of all hosts that share this place; `None` if it is one host's, whose record has
+    /// them.
+    fn lost(&self) -> Result<Option<LostRequests>> {
+        Ok(None)
+    }
+
     /// Tries everything that can fail on this side, so that WeChat is not asked for a token that could not be published.
     fn prepare(self: Box<Self>) -> Result<Box<dyn Publisher>>;
 }
@@ -304,6 +311,11 @@ pub(crate) trait Publisher {
         Duration::MAX
     }
 
+    /// Has all hosts that share this place know these requests without an answer. Fails if the lease was lost.
+    fn note_lost(&self, _lost: &LostRequests) -> Result<()> {
+        Ok(())
+    }
+
     /// Publishes a document that [`Publisher::publish`] will replace. Everything stays ready, also if this fails.
     fn publish_interim(&self, document: &Document) -> Result<()>;
 
@@ -317,6 +329,12 @@ pub(crate) trait Publisher {
     fn restore(self: Box<Self>, document: &Document) -> Result<()>;
 
     /// Publishes a document and ends the lease. If that was lost, the document has the life that a request of another holder
-    /// would leave its token by these rules.
-    fn publish(self: Box<Self>, document: &Document, rules: Rules) -> Result<()>;
+    /// would leave its token by these rules. With it, all hosts that share this place know the requests that are `lost` still;
+    /// `None` leaves what they know.
+    fn publish(
+        self: Box<Self>,
+        document: &Document,
+        rules: Rules,
+        lost: Option<&LostRequests>,
+    ) -> Result<()>;
 }

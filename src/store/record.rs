@@ -30,8 +30,7 @@ use crate::os::file::read::{self, Access};
 use crate::os::timestamp::MAX_CLOCK_SKEW;
 use crate::sabotage::{Bug, has_bug};
 
-pub(crate) use lost::LostAnswers;
-use lost::LostRequests;
+pub(crate) use lost::{LostAnswers, LostRequests};
 use replaced::ReplacedTokens;
 pub(crate) use replaced::{CACHED_BY_SDKS, MAX_REPLACED};
 use trouble::RecordedTrouble;

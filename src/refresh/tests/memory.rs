@@ -399,6 +399,62 @@ fn answers_lost_on_classic_do_not_ration_what_costs_no_token() {
     }
 }
 
+/// Returns two hosts on these rules that share a place.
+fn two_hosts(rules: Rules) -> [Fixture; 2] {
+    let mut hosts = [(); 2].map(|()| Fixture::new([]).on(rules));
+    let lost = Some(Rc::default());
+    hosts.iter_mut().for_each(|host| host.store.lost.clone_from(&lost));
+    hosts
+}
+
+#[test]
+fn answers_that_one_host_has_lost_are_rationed_on_the_other_until_it_forgets_them() {
+    let [one, other] = two_hosts(Rules::Classic);
+    let upstream = with_secret("s");
+    for _ in 0..5 {
+        one.answer([(); 4].map(|()| lost_answer()));
+        one.run_with(&upstream, &TokenRequest::Live).unwrap_err();
+    }
+    let shared = |host: &Fixture| host.store.lost.as_ref().unwrap().borrow().clone();
+    assert_eq!(shared(&one).of_day(one.clock.now().wall).unwrap().count, 20);
+    other.clock.advance(one.clock.elapsed());
+    let rationed = |host: &Fixture| match host.run_with(&upstream, &TokenRequest::Live) {
+        Err(RefreshError::Upstream(UpstreamError::Rationed { lost, .. })) => Some(lost),
+        _ => None,
+    };
+    assert_eq!([&one, &other].map(rationed), [Some(20); 2]);
+    // The place has lost them, and each host still knows them.
+    other.store.lost.as_ref().unwrap().take();
+    assert_eq!(rationed(&other), Some(20));
+    other.answer([Ok("T1")]);
+    other.run_with(&upstream, &TokenRequest::New).unwrap();
+    assert_eq!(shared(&other).of_day(other.clock.now().wall).unwrap().count, 20, "one more came");
+    other.answer([refused(-1), refused(45009)]);
+    other.run_with(&upstream, &TokenRequest::New).unwrap_err();
+    assert_eq!(shared(&other).of_day(other.clock.now().wall).unwrap().count, 20, "it is answered");
+}
+
+#[test]
+fn a_wecom_token_whose_answer_another_host_has_lost_has_its_age_from_there() {
+    let [killed, other] = two_hosts(Rules::Work);
+    let upstream = with_secret("s");
+    let run = || killed.run_with(&upstream, &TokenRequest::Live);
+    let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+    assert!(died.is_err(), "there is no answer");
+    let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+    other.clock.advance(minutes(90));
+    other.answer([Ok("T1")]);
+    other.run_with(&upstream, &TokenRequest::Live).unwrap();
+    assert_eq!(other.published().unwrap().left(other.clock.now()), LIFE - minutes(90));
+    assert_eq!(other.store.lost.as_ref().unwrap().borrow().clone(), LostRequests::default());
+    // It has been published since, so that what the first host remembers by itself says nothing of the next one.
+    killed.clock.advance(minutes(119));
+    killed.store.document.replace(other.published());
+    killed.answer([Ok("T2")]);
+    killed.run_with(&upstream, &TokenRequest::Live).unwrap();
+    assert_eq!(killed.published().unwrap().left(killed.clock.now()), LIFE);
+}
+
 /// WeCom may have issued the token in the first of them, and returns it until its end.
 #[test]
 fn a_wecom_tokens_life_counts_from_the_first_answer_that_was_lost_since_one_came() {

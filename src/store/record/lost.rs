@@ -34,14 +34,59 @@ pub(crate) struct LostAnswers {
 }
 
 impl LostRequests {
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Parses what [`LostRequests::to_json`] returns. Those that no longer count at `now` are left out.
+    pub(crate) fn parse(json: &[u8], now: UtcDateTime) -> Option<LostRequests> {
+        if json.is_empty() {
+            return Some(LostRequests::default());
+        }
+        let mut lost: LostRequests = serde_json::from_slice(json).ok()?;
+        lost.prune(now);
+        lost.put_in_order();
+        Some(lost)
+    }
+
+    /// Returns them as a list in JSON; empty if there are none.
+    pub(crate) fn to_json(&self) -> String {
+        match self.is_empty() {
+            true => String::new(),
+            false => serde_json::to_string(self).unwrap_or_default(), // Strings always serialize.
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Adds those of `others` that are not known here.
+    pub(crate) fn add(&mut self, others: &LostRequests) {
+        let mut known = self.0.clone();
+        for at in &others.0 {
+            match known.iter().position(|it| it == at) {
+                Some(index) => drop(known.swap_remove(index)),
+                None => self.0.push(*at),
+            }
+        }
+        self.put_in_order();
+    }
+
+    /// Forgets those that were sent until `at`.
+    pub(crate) fn forget_until(&mut self, at: UtcDateTime) {
+        self.0.retain(|it| it.0 > at);
     }
 
     /// Notes that a request is about to be sent at `at`. Its answer counts as lost until [`LostRequests::note_answer`]: the
     /// process may end before.
     pub(crate) fn note(&mut self, at: UtcDateTime) {
         self.0.push(RecordedTime(whole_seconds(at)));
+        self.keep_latest();
+    }
+
+    fn put_in_order(&mut self) {
+        self.0.sort_unstable();
+        self.keep_latest();
+    }
+
+    fn keep_latest(&mut self) {
         let superfluous = self.0.len().saturating_sub(MAX_LOST);
         self.0.drain(..superfluous);
     }

@@ -7,17 +7,21 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow, bail};
 use time::UtcDateTime;
 
-use super::RedisStore;
+use super::fault::RedisFault;
 use super::lock::RedisLock;
 use super::messages;
+use super::scripts::{self, LostArgs};
 use super::value::StoredValue;
+use super::{REMEMBERED, RedisStore};
 use crate::language::in_both;
+use crate::log::debug;
 use crate::model::api::Rules;
 use crate::model::document::Document;
 use crate::os::clock::Clock;
 use crate::os::timestamp::MAX_CLOCK_SKEW;
+use crate::sabotage::{Bug, has_bug};
 use crate::store::patience::{PublishError, publish_patiently};
-use crate::store::{Found, Lease, Publisher};
+use crate::store::{Found, Lease, LostRequests, Publisher};
 
 /// The lease: the lock, and what was found under it.
 pub(super) struct RedisLease {
@@ -52,9 +56,22 @@ impl Lease for RedisLease {
         Ok(found.into())
     }
 
+    fn lost(&self) -> Result<Option<LostRequests>> {
+        if has_bug(Bug::LostRequestsNotShared) {
+            return Ok(None);
+        }
+        let RedisStore { lost_key, .. } = &self.store;
+        let found = self.store.run(|connection| scripts::read_one(connection, lost_key))?;
+        let lost = LostRequests::parse(&found, self.store.clock().now().wall);
+        if lost.is_none() {
+            debug!("{lost_key}: nothing is known of lost answers: it is no list of times");
+        }
+        Ok(Some(lost.unwrap_or_default()))
+    }
+
     fn prepare(self: Box<Self>) -> Result<Box<dyn Publisher>> {
         let RedisLease { store, lock, deadline, found } = *self;
-        extend(&store, &lock, &[&store.key, &store.last_key])?;
+        extend(&store, &lock, &[&store.key, &store.last_key, &store.lost_key])?;
         let StoredValue { bytes, document: found, .. } = found.into_inner();
         let life = found.as_ref().map_or(Duration::ZERO, |it| it.left(store.clock().now()));
         let copies_end_at = store.clock().instant() + life;
@@ -67,13 +84,17 @@ impl Lease for RedisLease {
 
 /// Extends the lock, and tries whether `keys` can be written. Fails if the lock was lost.
 fn extend(store: &RedisStore, lock: &RedisLock, keys: &[&str]) -> Result<()> {
-    match lock.extend(keys).map_err(|fault| store.server().error(&fault))? {
+    expect_held(store, lock.extend(keys))
+}
+
+fn expect_held(store: &RedisStore, extended: Result<bool, RedisFault>) -> Result<()> {
+    match extended.map_err(|fault| store.server().error(&fault))? {
         true => Ok(()),
-        false => bail!(lost(store)),
+        false => bail!(lock_lost(store)),
     }
 }
 
-fn lost(store: &RedisStore) -> String {
+fn lock_lost(store: &RedisStore) -> String {
     messages::LOCK_LOST.with([&store.lock])
 }
 
@@ -130,6 +151,11 @@ impl Publisher for RedisPublisher {
         extend(&self.store, &self.lock, &[])
     }
 
+    fn note_lost(&self, lost: &LostRequests) -> Result<()> {
+        let lost = LostArgs { key: &self.store.lost_key, requests: &lost.to_json() };
+        expect_held(&self.store, self.lock.note_lost(&lost, REMEMBERED))
+    }
+
     fn lease_left(&self) -> Duration {
         self.lock.left()
     }
@@ -139,8 +165,8 @@ impl Publisher for RedisPublisher {
         let owner = Some(self.lock.owner());
         let life = self.life(document);
         self.interim.replace(self.store.bytes(document));
-        if !self.store.publish(document, &self.expected.borrow(), life, owner)? {
-            bail!(lost(&self.store));
+        if !self.store.publish(document, &self.expected.borrow(), life, owner, None)? {
+            bail!(lock_lost(&self.store));
         }
         self.expected.replace(self.store.bytes(document));
         self.store.keep_copy(document);
@@ -151,15 +177,21 @@ impl Publisher for RedisPublisher {
         let store = self.store.unhurried();
         // Another owner of the lock may have asked WeChat meanwhile.
         let owner = Some(self.lock.owner());
-        let publish = |there: &[u8]| store.publish(document, there, self.life(document), owner);
+        let publish =
+            |there: &[u8]| store.publish(document, there, self.life(document), owner, None);
         if !publish(&self.expected.borrow())? && !publish(&self.interim.borrow())? {
-            bail!(lost(&store));
+            bail!(lock_lost(&store));
         }
         store.keep_copy(document);
         Ok(())
     }
 
-    fn publish(self: Box<Self>, document: &Document, rules: Rules) -> Result<()> {
+    fn publish(
+        self: Box<Self>,
+        document: &Document,
+        rules: Rules,
+        lost: Option<&LostRequests>,
+    ) -> Result<()> {
         let clock = self.store.clock();
         let document = self.not_older_than_found(document, time::Duration::SECOND);
         // The token has cost a call.
@@ -170,7 +202,7 @@ impl Publisher for RedisPublisher {
         let expected = self.expected.borrow();
         let owner = Some(self.lock.owner());
         let publish = || -> Result<bool> {
-            if store.publish(&document, &expected, self.life(&document), owner)? {
+            if store.publish(&document, &expected, self.life(&document), owner, lost)? {
                 return Ok(true);
             }
             // The lock is lost, or there is another value.
@@ -179,7 +211,9 @@ impl Publisher for RedisPublisher {
             if bounded != document {
                 self.store.keep_copy(&bounded);
             }
-            let publish = |there: &[u8]| store.publish(&bounded, there, self.life(&bounded), None);
+            // What another holder has noted stays.
+            let publish =
+                |there: &[u8]| store.publish(&bounded, there, self.life(&bounded), None, None);
             // The copy is newer than what Redis has, so that another process of this host may put it back at once.
             let put_back = self.store.bytes(&document.clone().put_back());
             Ok(publish(&expected)? || publish(&put_back)?)

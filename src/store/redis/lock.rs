@@ -5,8 +5,9 @@ use std::cell::Cell;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use super::connection::{RedisConnection, RedisResult};
 use super::fault::RedisFault;
-use super::scripts;
+use super::scripts::{self, LostArgs};
 use super::server::{DOWN_FOR, RedisServer};
 use crate::log::{self, debug};
 use crate::os::clock::{Clock, Repetition, with_jitter};
@@ -135,13 +136,34 @@ impl RedisLock {
 
     /// Extends the lock, and tries whether these keys can be written. Returns whether the lock was still held.
     pub(super) fn extend(&self, keys: &[&str]) -> Result<bool, RedisFault> {
+        self.hold_on(|connection| {
+            scripts::extend_lock(connection, &self.key, &self.owner, LIFE, keys)
+        })
+    }
+
+    /// Extends the lock, and leaves the requests at their key. Returns whether the lock was still held.
+    pub(super) fn note_lost(
+        &self,
+        lost: &LostArgs<'_>,
+        memory: Duration,
+    ) -> Result<bool, RedisFault> {
+        self.hold_on(|connection| {
+            scripts::note_lost(connection, &self.key, &self.owner, LIFE, lost, memory)
+        })
+    }
+
+    /// Extends the lock by what `extend` does. Returns whether it was still held.
+    fn hold_on(
+        &self,
+        extend: impl Fn(&mut RedisConnection) -> RedisResult<bool>,
+    ) -> Result<bool, RedisFault> {
         let asked_at = self.server.clock.now();
         if has_bug(Bug::LockNotExtended) {
             self.hold.note(asked_at, true);
             return Ok(true);
         }
         let is_held = self.server.run(|connection| {
-            let is_held = scripts::extend_lock(connection, &self.key, &self.owner, LIFE, keys)?;
+            let is_held = extend(connection)?;
             // A replica that does not know of it must not give it to another owner after a failover.
             scripts::await_replica(connection, self.server.replica_patience());
             Ok(is_held)

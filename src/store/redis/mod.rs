@@ -1,6 +1,7 @@
 //! The store in a Redis that many hosts share: a document as JSON at `PREFIX:ACCOUNT`, which lasts as long as its token,
 //! and a lock beside it. The document stays at `PREFIX:ACCOUNT:last` when it has ended: a ticket, or a token of WeCom, that
-//! is issued again is known there, and so is its age.
+//! is issued again is known there, and so is its age. At `PREFIX:ACCOUNT:lost` is when requests were sent whose answers were
+//! lost, of all hosts.
 //!
 //! A lock in Redis can be lost without notice: its holder was paused, or Redis failed over. So there is a fence as well:
 //! a document is replaced only by a process that knows what it replaces, or by a newer document (see `scripts`).
@@ -39,7 +40,7 @@ use crate::model::location::{AlsoFormat, RedisLocation, RedisSettings};
 use crate::os::clock::Clock;
 use crate::sabotage::{Bug, has_bug};
 use crate::store::file::clean_up;
-use crate::store::record::{Record, RecordChange, RecordFile};
+use crate::store::record::{LostRequests, Record, RecordChange, RecordFile};
 use crate::store::{Found, Lease, Store, Watch};
 #[cfg(test)]
 pub(crate) use connection::model;
@@ -51,7 +52,7 @@ use fault::RedisFault;
 use follower::{FollowedKey, RedisFollower, RedisWatch};
 use lease::RedisLease;
 use local_copy::LocalCopy;
-use scripts::{AlsoArgs, PublishArgs};
+use scripts::{AlsoArgs, LostArgs, PublishArgs};
 use server::RedisServer;
 pub(crate) use server::RunLimit;
 #[cfg(test)]
@@ -117,6 +118,7 @@ pub(super) struct RedisStore {
     key: String,
     lock: String,
     last_key: String,
+    lost_key: String,
     copy: LocalCopy,
     /// The mode of the copy; `None` for a process that only reads.
     mode: Option<u32>,
@@ -142,6 +144,7 @@ impl RedisStore {
             kind: kind.clone(),
             lock: format!("{key}:lock"),
             last_key: format!("{key}:last"),
+            lost_key: format!("{key}:lost"),
             copy: LocalCopy::new(path, kind, location.appid.as_deref()),
             mode,
             also: location.also(kind),
@@ -189,7 +192,7 @@ impl RedisStore {
         let (server, channel) = (self.server(), self.server().settings.channel());
         let unused = format!("{}:trial", self.lock);
         self.run(|connection| scripts::try_commands(connection, &unused, &channel))?;
-        let keys = [&*self.lock, &self.key, &self.last_key];
+        let keys = [&*self.lock, &self.key, &self.last_key, &self.lost_key];
         self.run(|connection| scripts::try_writing(connection, &keys))?;
         server.try_subscribing(&channel).map_err(|fault| server.error(&fault))?;
         let try_also = |(also, _): &(String, AlsoFormat)| {
@@ -283,19 +286,22 @@ impl RedisStore {
             return Ok(value);
         };
         debug!("{}: Redis has lost token {}; it is put back", self.key, copy.token.fingerprint());
-        self.publish(&copy, &value.bytes, copy.left(now), None)?;
+        self.publish(&copy, &value.bytes, copy.left(now), None, None)?;
         self.get() // The copy, or what another host has published meanwhile.
     }
 
     /// Publishes `document` for `life`, if the fence lets it. Returns whether it did. Redis is expected to have `expected`.
-    /// With an `owner` that is required, and that this owner holds the lock.
+    /// With an `owner` that is required, and that this owner holds the lock. Notes the requests that are `lost` then, if that
+    /// changes.
     fn publish(
         &self,
         document: &Document,
         expected: &[u8],
         life: Duration,
         owner: Option<&str>,
+        lost: Option<&LostRequests>,
     ) -> Result<bool> {
+        let requests = lost.map(LostRequests::to_json);
         let bytes = self.bytes(document);
         let there;
         let expected = match owner.is_none() && has_bug(Bug::FenceDropped) {
@@ -314,6 +320,7 @@ impl RedisStore {
             memory: REMEMBERED,
             expected,
             owner,
+            lost: requests.as_ref().map(|requests| LostArgs { key: &self.lost_key, requests }),
             channel: &self.server().settings.channel(),
         };
         let is_published = self.run(|connection| {

@@ -26,6 +26,13 @@ redis.call('set', KEYS[1], ARGV[1], 'px', ARGV[2])
 for i = 2, #KEYS do redis.call('setrange', KEYS[i], 0, '') end
 return 1";
 
+/// Sets the lock likewise, and leaves at `KEYS[2]` the requests `ARGV[3]` for `ARGV[4]` ms; '' for none.
+pub(super) const NOTE_LOST: &str = "\
+if redis.call('get', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('set', KEYS[1], ARGV[1], 'px', ARGV[2])
+if ARGV[3] == '' then redis.call('del', KEYS[2]) else redis.call('set', KEYS[2], ARGV[3], 'px', ARGV[4]) end
+return 1";
+
 /// Returns the first `ARGV[1] + 1` bytes of each key, or nil for one that cannot be read.
 pub(super) const READ: &str = "\
 local found = {}
@@ -38,8 +45,8 @@ return found";
 
 /// Publishes the document `ARGV[1]` at `KEYS[2]` for `ARGV[2]` ms, and leaves it at `KEYS[3]` for `ARGV[8]` ms, if the key
 /// still has `ARGV[3]` ('' for nothing), or an older document. With `ARGV[4]` = '1' only if the key still has `ARGV[3]` and the owner `ARGV[5]` holds the lock at
-/// `KEYS[1]`; with '0' the lock does not matter. Then announces the key on the channel `ARGV[6]`. Of a value only the first
-/// `ARGV[7] + 1` bytes count.
+/// `KEYS[1]`; with '0' the lock does not matter. If there is `KEYS[4]`, leaves there the requests `ARGV[9]` for as long; '' for
+/// none. Then announces the key on the channel `ARGV[6]`. Of a value only the first `ARGV[7] + 1` bytes count.
 ///
 /// This is the fence: a holder that lost the lock without notice finds another value than it has read, and a newer
 /// document than its own. Documents of one boot have one clock. Else a `created_at` has one form, in which the later one
@@ -59,6 +66,7 @@ if there ~= ARGV[3] and there ~= ARGV[1] then
 end
 redis.call('set', KEYS[3], ARGV[1], 'px', ARGV[8])
 redis.call('set', KEYS[2], ARGV[1], 'px', ARGV[2])
+if ARGV[9] == '' then redis.call('del', KEYS[4]) elseif KEYS[4] then redis.call('set', KEYS[4], ARGV[9], 'px', ARGV[8]) end
 redis.pcall('publish', ARGV[6], KEYS[2])
 return 1";
 
@@ -152,6 +160,27 @@ pub(super) fn extend_lock(
     Ok(connection.query(&eval.arg(owner).number(millis(life)))?.is_one())
 }
 
+/// Extends a lock, and leaves `lost` at a key for a time. Returns whether `owner` still held the lock.
+pub(super) fn note_lost(
+    connection: &mut RedisConnection,
+    lock: &str,
+    owner: &str,
+    life: Duration,
+    lost: &LostArgs<'_>,
+    memory: Duration,
+) -> RedisResult<bool> {
+    let eval = command("EVAL").arg(NOTE_LOST).number(2).arg(lock).arg(lost.key).arg(owner);
+    let eval = eval.number(millis(life)).arg(lost.requests).number(millis(memory));
+    Ok(connection.query(&eval)?.is_one())
+}
+
+/// The requests without an answer, and the key that has them for all hosts.
+pub(super) struct LostArgs<'a> {
+    pub(super) key: &'a str,
+    /// Empty for none.
+    pub(super) requests: &'a str,
+}
+
 /// What [`publish`] does.
 pub(super) struct PublishArgs<'a> {
     pub(super) lock: &'a str,
@@ -167,6 +196,8 @@ pub(super) struct PublishArgs<'a> {
     pub(super) expected: &'a [u8],
     /// The owner that has to hold the lock. Without one, a newer document may be published without it.
     pub(super) owner: Option<&'a str>,
+    /// The requests without an answer that are known from then on, if that changes.
+    pub(super) lost: Option<LostArgs<'a>>,
     pub(super) channel: &'a str,
 }
 
@@ -175,12 +206,16 @@ pub(super) fn publish(
     connection: &mut RedisConnection,
     args: &PublishArgs<'_>,
 ) -> RedisResult<bool> {
-    let PublishArgs { owner, .. } = args;
-    let eval = command("EVAL").arg(PUBLISH).number(3).arg(args.lock).arg(args.key);
-    let eval =
-        eval.arg(args.last_key).arg(args.document).number(millis(args.life)).arg(args.expected);
+    let PublishArgs { owner, lost, .. } = args;
+    let keys = [args.lock, args.key, args.last_key];
+    let lost_key = lost.as_ref().map(|lost| lost.key);
+    let eval = command("EVAL").arg(PUBLISH).number(keys.len() + usize::from(lost.is_some()));
+    let eval = eval.args(&keys).args(lost_key.as_slice());
+    let eval = eval.arg(args.document).number(millis(args.life)).arg(args.expected);
     let eval = eval.number(i32::from(owner.is_some())).arg(owner.unwrap_or_default());
     let eval = eval.arg(args.channel).number(MAX_DOCUMENT).number(millis(args.memory));
+    let requests = lost.as_ref().map(|lost| lost.requests);
+    let eval = eval.args(requests.as_slice());
     Ok(connection.query(&eval)?.is_one())
 }
 

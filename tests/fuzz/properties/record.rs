@@ -103,5 +103,8 @@ fn assert_counts_briefly(record: &Record, now: UtcDateTime) {
     let (earliest, latest) = (now - DAY, now + time::Duration::minutes(2));
     assert!(record.refusal("r", now).is_none_or(|(_, until)| until <= latest + LONGEST_REFUSAL));
     let is_recent = |at: UtcDateTime| earliest < at && at <= latest;
-    assert!(record.lost().of_day(now).is_none_or(|it| is_recent(it.last_at)), "lost at another time");
+    assert!(
+        record.lost().of_day(now).is_none_or(|it| is_recent(it.last_at)),
+        "lost at another time"
+    );
 }

@@ -585,6 +585,71 @@ fn promise_4_a_token_that_is_issued_again_after_its_document_has_ended_is_not_ta
     assert!(wechat.is_alive(&token) && wechat.mints() == 1);
 }
 
+/// Returns when requests were sent whose answers were lost, as all hosts know it.
+fn lost(redis: &Redis) -> Vec<String> {
+    match &*redis.cli(&["get", "wxtoken:a0:lost"]) {
+        "" => Vec::new(),
+        list => serde_json::from_str(list).unwrap(),
+    }
+}
+
+/// Has all hosts know of so many requests of then without an answer.
+fn lose(redis: &Redis, secs_ago: i64, count: usize) {
+    let list = serde_json::to_string(&vec![time_ago(secs_ago); count]).unwrap();
+    redis.cli(&["set", "wxtoken:a0:lost", &list]);
+}
+
+/// WeCom issued it to a process that was killed before it published it.
+#[needs(redis)]
+#[test]
+fn promise_4_a_token_that_another_host_was_issued_and_has_not_published_is_not_taken_for_a_new_one()
+{
+    let redis = Redis::start();
+    let wechat = wechat(&[]);
+    let [killed, other] = [(); 2].map(|()| host_on("work", &wechat, &redis.url(), ""));
+    let fetch = WaitingFetch::start(&killed, &wechat, &redis);
+    signal(&fetch.child, "KILL");
+    fetch.finish();
+    assert_eq!(lost(&redis).len(), 1, "it is known to all hosts");
+    assert!(seconds_to_live(&redis, "wxtoken:a0:lost") > 86_400.0);
+    redis.cli(&["del", "wxtoken:a0:lock"]);
+    lose(&redis, 1800, 1);
+    other.run(&["fetch"]).exits(0);
+    let life = other.run(&["get", "a0"]).exits(0).json()["expires_in"].as_u64().unwrap();
+    assert!((1..=5400).contains(&life), "{life}");
+    assert_eq!((wechat.mints(), lost(&redis).len()), (1, 0), "its age is known from then on");
+}
+
+#[needs(redis)]
+#[test]
+fn answers_that_any_host_has_lost_are_rationed_on_all_of_them() {
+    let redis = Redis::start();
+    let wechat = wechat(&["--fault", "lost"]);
+    let [one, other] = [(); 2].map(|()| host(&wechat, &redis));
+    one.run(&["fetch"]).exits(5);
+    let minted = wechat.mints();
+    assert_eq!(lost(&redis).len() as u64, minted, "each of them is known to all hosts");
+    wechat.fault("none");
+    lose(&redis, 60, 20);
+    for home in [&one, &other] {
+        home.run(&["fetch"]).exits(5).says(&["answers of WeChat were lost within a day"]);
+    }
+    // What Redis loses each host still knows.
+    redis.cli(&["flushall"]);
+    other.run(&["fetch"]).exits(5).says(&["20 answers of WeChat were lost within a day"]);
+    assert_eq!(wechat.mints(), minted);
+    other.run(&["fetch", "--force", "a0"]).exits(0);
+    assert_eq!(
+        (wechat.mints(), lost(&redis).len()),
+        (minted + 1, 20),
+        "an answer that came is none"
+    );
+    // What another program has put there is no list of times.
+    redis.cli(&["set", "wxtoken:a0:lost", "x"]);
+    one.run(&["fetch", "--force", "a0"]).exits(0);
+    assert!(lost(&redis).len() >= 20);
+}
+
 /// Returns the age of a document by its clock of the machine.
 fn age(document: &serde_json::Value) -> f64 {
     let uptime = fs::read_to_string("/proc/uptime").unwrap();

@@ -202,14 +202,24 @@ impl Cluster {
         self.write(link, key, Some(Value { bytes: bytes.to_vec(), ends_at }));
     }
 
+    /// Leaves a value at a key, or none if it is empty.
+    fn leave(&mut self, link: &Link, key: &[u8], bytes: &[u8], millis: u64) {
+        match bytes {
+            [] => self.write(link, key, None),
+            bytes => self.set(link, key, bytes, Some(millis)),
+        }
+    }
+
     /// Does a command. Returns its answer, or how long to wait for the replica.
     fn act(&mut self, link: &Link, command: &[&[u8]]) -> Answer {
         let name = command[0].to_ascii_uppercase();
         let writes = match &*name {
             b"SET" => true,
-            b"EVAL" => [scripts::TAKE_LOCK, scripts::EXTEND_LOCK, scripts::PUBLISH]
-                .iter()
-                .any(|script| command[1] == script.as_bytes()),
+            b"EVAL" => {
+                [scripts::TAKE_LOCK, scripts::EXTEND_LOCK, scripts::NOTE_LOST, scripts::PUBLISH]
+                    .iter()
+                    .any(|script| command[1] == script.as_bytes())
+            }
             _ => false,
         };
         if writes && self.is_full {
@@ -283,6 +293,13 @@ impl Cluster {
                 self.set(link, keys[0], args[0], Some(number(args[1])));
             }
             Answer::done(is_held)
+        } else if is(scripts::NOTE_LOST) {
+            let is_held = lock.as_deref() == Some(args[0]);
+            if is_held {
+                self.set(link, keys[0], args[0], Some(number(args[1])));
+                self.leave(link, keys[1], args[2], number(args[3]));
+            }
+            Answer::done(is_held)
         } else if is(scripts::PUBLISH) {
             self.publish(link, keys, args)
         } else {
@@ -291,7 +308,7 @@ impl Cluster {
     }
 
     fn publish(&mut self, link: &Link, keys: &[&[u8]], args: &[&[u8]]) -> Answer {
-        let &[ours, millis, expected, needs_lock, owner, _, _, memory] = args else {
+        let &[ours, millis, expected, needs_lock, owner, _, _, memory, ref lost @ ..] = args else {
             return Answer::Refusal("ERR arguments are missing");
         };
         let needs_lock = needs_lock == b"1";
@@ -322,6 +339,9 @@ impl Cluster {
         }
         self.set(link, keys[2], ours, Some(number(memory)));
         self.set(link, keys[1], ours, Some(number(millis)));
+        if let (Some(key), Some(lost)) = (keys.get(3), lost.first()) {
+            self.leave(link, key, lost, number(memory));
+        }
         Answer::done(true)
     }
 }
