@@ -33,6 +33,9 @@ texts! {
     HAS_OTHER_BITS =
         "Give read and write bits alone, like 0640: a document is not a program",
         "请只设置读写权限，如 0640：token 文件不是程序";
+    OTHERS_MAY_WRITE =
+        "Let the owner alone write, like 0640: others could publish a token of their own",
+        "请只允许属主写入，如 0640：否则其他用户可以发布自己的 token";
 }
 
 /// A token lives two hours and WeChat promises less than a day, so a longer duration is a mistake.
@@ -84,7 +87,8 @@ pub(super) fn parse_days(text: &str) -> Result<u16, String> {
     number.ok_or_else(|| NO_DAYS.to_owned())
 }
 
-/// Parses a document's permissions: three or four octal digits. Fails if its owner could not read and replace it.
+/// Parses a document's permissions: three or four octal digits. Fails if its owner could not read and replace it, or if other
+/// users could change it.
 pub(crate) fn parse_mode(text: &str) -> Result<u32, String> {
     // `from_str_radix` alone would take a sign.
     if !matches!(text.len(), 3 | 4) || !text.bytes().all(|digit| digit.is_ascii_digit()) {
@@ -96,6 +100,9 @@ pub(crate) fn parse_mode(text: &str) -> Result<u32, String> {
     }
     if mode & !0o666 != 0 {
         return Err(HAS_OTHER_BITS.to_owned());
+    }
+    if mode & 0o022 != 0 {
+        return Err(OTHERS_MAY_WRITE.to_owned());
     }
     Ok(mode)
 }
@@ -117,11 +124,14 @@ mod tests {
     }
 
     #[test]
-    fn a_mode_is_octal_and_lets_its_owner_read_and_write() {
+    fn a_mode_is_octal_and_lets_its_owner_alone_write() {
         assert_eq!(parse_mode("0640"), Ok(0o640));
         assert_eq!(parse_mode("644"), Ok(0o644));
         for wrong in ["", "64", "06400", "648", "0o640", "0400", "0040", "0755", "+640"] {
             assert!(parse_mode(wrong).is_err(), "{wrong}");
+        }
+        for open in ["0666", "0620", "0602", "662"] {
+            assert_eq!(parse_mode(open), Err(OTHERS_MAY_WRITE.to_owned()), "{open}");
         }
     }
 }
