@@ -407,7 +407,7 @@ fn parse_request(args: &FetchArgs) -> Result<TokenRequest> {
     if rejected.is_empty() {
         return Err(Exit::Usage.error(messages::REJECTED_EMPTY.text()));
     }
-    if !document::is_token(&rejected) {
+    if !document::is_bare_token(&rejected) {
         return Err(Exit::Usage.error(messages::REJECTED_NO_TOKEN.text()));
     }
     Ok(TokenRequest::OtherThan(Secret::new(rejected)))

@@ -50,8 +50,8 @@ messages! {
         "请给出被微信拒绝的 token。", "--rejected 为空";
     }
     REJECTED_NO_TOKEN<0> {
-        "Give the access_token as it was handed out.", "--rejected is not a token";
-        "请给出下发时的 access_token 原文。", "--rejected 不是 token";
+        "Give the token alone, as wxtoken get -r prints it.", "--rejected is not a token";
+        "请只给出 token 本身，如 wxtoken get -r 的输出。", "--rejected 不是 token";
     }
     SHORT_LIFE<2> {
         "Give a shorter --refresh-before.",

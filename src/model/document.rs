@@ -435,6 +435,11 @@ pub(crate) fn is_token(text: &str) -> bool {
     !text.is_empty() && text.len() <= MAX_TOKEN && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
+/// Whether `text` can be a token that WeChat rejected, as a person or a client reports it: not the JSON that it came in.
+pub(crate) fn is_bare_token(text: &str) -> bool {
+    is_token(text) && !text.starts_with(['{', '"'])
+}
+
 /// Returns an `expires_in` as a duration if it is credible: one second to one day.
 pub(crate) fn parse_lifetime(secs: u64) -> Option<Duration> {
     (1..=MAX_EXPIRES_IN).contains(&secs).then(|| Duration::from_secs(secs))

@@ -42,7 +42,7 @@ struct RejectionReport {
 /// Parses the report of a token that WeChat rejected.
 pub(super) fn rejected(body: &[u8]) -> Result<Secret, Rejection> {
     let report: RejectionReport = object(body).ok_or(Rejection::BadRequest(text::NO_REPORT))?;
-    if !document::is_token(&report.rejected) {
+    if !document::is_bare_token(&report.rejected) {
         return Err(Rejection::BadRequest(text::NO_TOKEN_REPORTED));
     }
     Ok(Secret::new(report.rejected.to_string()))

@@ -61,6 +61,15 @@ fn a_reported_token_is_replaced_or_kept_and_a_line_says_which_and_why() {
         let (token, mints) = (sandbox.token(), wechat.mints());
         let kept = ["WeChat honours token ", "so it stays", "fetch --force", "微信仍承认 token"];
         fetch_rejected(&sandbox, &token).exits(0).says(&kept);
+        // As where the -r of `get -r` was forgotten.
+        for json in [
+            format!("{{\"access_token\":\"{token}\",\"expires_in\":7000}}"),
+            format!("\"{token}\""),
+        ] {
+            let ran =
+                fetch_rejected(&sandbox, &json).exits(2).says(&["as wxtoken get -r prints it"]);
+            assert!(!ran.stderr.contains(&token), "{}", ran.stderr);
+        }
         let other = ["nothing to do: token ", "is not the published one", "无须处理"];
         fetch_rejected(&sandbox, "T_OTHER").exits(0).says(&other);
         assert_eq!((sandbox.token(), wechat.mints()), (token.clone(), mints), "{api}");

@@ -628,6 +628,8 @@ fn a_body_without_a_valid_rejected_token_is_a_400_that_quotes_nothing() {
         r#"{"rejected":""}"#,
         r#"{"rejected":"S3CR3T S3CR3T"}"#,
         r#"{"rejected":"S3CR3T\u0000"}"#,
+        r#"{"rejected":"{\"access_token\":\"S3CR3T\"}"}"#,
+        r#"{"rejected":"\"S3CR3T\""}"#,
         r#"{"rejected":"S3CR3T","rejected":"S3CR3T"}"#,
         r#"{"rejected":"S3CR3T"#,
         "rejected=S3CR3T",

@@ -63,8 +63,8 @@ texts! {
         r#"Send {"rejected":"TOKEN"}, with the token that WeChat rejected."#,
         r#"请发送 {"rejected":"TOKEN"}，TOKEN 为被微信拒绝的 token。"#;
     NO_TOKEN_REPORTED =
-        "Send the access_token as it was handed out: what was rejected is not a token.",
-        "请原样发送领到的 access_token：报告的内容不是 token。";
+        "Send the access_token alone, as it was handed out: what was rejected is not a token.",
+        "请只发送领到的 access_token 原文：报告的内容不是 token。";
     UNKNOWN_PARAMETER =
         "Percent-encode the url, with encodeURIComponent: the query has something besides url, type and agentid.",
         "请用 encodeURIComponent 编码 url：查询参数里有 url、type、agentid 以外的内容。";
