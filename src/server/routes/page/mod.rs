@@ -70,6 +70,16 @@ impl Condition {
         }
     }
 
+    /// Whether the headline has the same words for both.
+    fn is_told_as(self, other: Condition) -> bool {
+        use Condition::{Dead, EndsSoon, Expired, Failing, Missing};
+        match self {
+            Condition::Live | Condition::NoTicket => self == other,
+            Failing | EndsSoon => matches!(other, Failing | EndsSoon),
+            Expired | Dead | Missing => matches!(other, Expired | Dead | Missing),
+        }
+    }
+
     /// A word or two for people.
     fn word(self, reader: &Reader<'_>) -> String {
         match self {
@@ -168,9 +178,9 @@ fn check_command(worst: Condition, accounts: &[(Condition, &AccountStatus)]) -> 
     }
 }
 
-/// Returns the names of the accounts that are as badly off as the worst.
+/// Returns the names of the accounts of which the headline says the same as of the worst.
 fn concerned<'a>(worst: Condition, accounts: &[(Condition, &'a AccountStatus)]) -> Vec<&'a str> {
-    let concerned = accounts.iter().filter(|(condition, _)| condition.tone() == worst.tone());
+    let concerned = accounts.iter().filter(|(condition, _)| condition.is_told_as(worst));
     concerned.map(|(_, it)| it.name.as_str()).collect()
 }
 

@@ -134,6 +134,17 @@ fn the_headline_says_at_once_whether_all_is_well() {
             ["not for long", "尽快处理", "<p>a</p>"],
         ),
         (
+            // The token of the last one is renewed.
+            vec![
+                refreshed(account("a", 3000), Some(REFUSAL)),
+                account("b", 179),
+                with_ticket(account("c", 3000), None, None),
+            ],
+            "wary",
+            "!",
+            ["2 of 3 accounts work, but not for long", "尽快处理", "<p>b, a</p>"],
+        ),
+        (
             vec![account("a", 179), account("b", 0)],
             "ill",
             "✗",
