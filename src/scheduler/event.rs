@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use crate::log::{debug, error, info};
+use crate::log::{debug, error, info, notice};
 use crate::message::command::{command, report_rejected};
 use crate::message::{action_first, messages, notes};
 
@@ -118,7 +118,7 @@ impl Event {
                 );
             }
             Event::Recovered => {
-                error!(event = "recovered", account = account; "serve: {name}: {}", RECOVERED.with([]));
+                notice!(event = "recovered", account = account; "serve: {name}: {}", RECOVERED.with([]));
             }
         }
     }

@@ -59,6 +59,19 @@ fn a_failure_of_a_verb_that_reads_has_the_account_that_it_is_about() {
     }
 }
 
+/// An alert on errors would fire when they have ended.
+#[test]
+fn that_all_is_well_again_is_no_error_and_said_without_more_verbosity() {
+    let wechat = wechat_with_accounts(1, &["--fault", "errcode:-1@5"]);
+    let home = Home::with_accounts(1, &wechat.url(), "");
+    let server = home.serve_with_log(&["--refresh", "--log-format", "json"]);
+    eventually("it is said", || home.has_logged(r#""event":"recovered""#));
+    server.stop();
+    let lines = std::fs::read_to_string(home.path("log")).unwrap();
+    let said = events(&lines, "serve").into_iter().find(|it| it["event"] == "recovered").unwrap();
+    assert_eq!(said["level"], "info", "{said}");
+}
+
 #[test]
 fn the_variable_counts_too_and_the_most_verbose_lines_are_objects_as_well() {
     let wechat = WeChat::start();
