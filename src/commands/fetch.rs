@@ -63,7 +63,8 @@ pub(crate) fn run(common: &CommonArgs, args: &FetchArgs) -> Result<Exit> {
             let ending = Ending::default();
             let conditions = &Conditions::new(&stores, account, mode, &clock);
             let connected = connector.connect_later(account, upstream);
-            let connected = connected.inspect_err(|failure| conditions.note_config(failure));
+            let connected =
+                connected.inspect_err(|failure| conditions.note_config(&request, failure));
             let fetched = connected.and_then(|upstream| {
                 AccountFetch {
                     stores: &stores,

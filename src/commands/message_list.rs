@@ -61,6 +61,7 @@ fn tables() -> Vec<(&'static str, &'static [&'static Template])> {
         ("Proxies of the environment", model::address::endpoint::ALL),
         ("Types of tickets", model::kind::ALL),
         ("Lines of the keys file", server::KEYS_MESSAGES),
+        ("Trusted proxies", server::PROXY_MESSAGES),
         ("Access", server::ACCESS_MESSAGES),
         ("Certificates of serve", server::CERTIFICATE_MESSAGES),
         ("Refreshing", refresh::ALL),

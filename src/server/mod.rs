@@ -24,7 +24,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 pub(crate) use access::AccessSources;
 #[cfg(test)]
-pub(crate) use access::keys::ALL as KEYS_MESSAGES;
+pub(crate) use access::{forwarded::ALL as PROXY_MESSAGES, keys::ALL as KEYS_MESSAGES};
 #[cfg(test)]
 pub(crate) use gateway::{CALL_ERRORS, CALL_NOTES, CALL_REFUSALS};
 #[cfg(test)]

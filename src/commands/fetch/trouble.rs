@@ -38,9 +38,10 @@ impl<'a> Conditions<'a> {
         Conditions { stores, account, mode, clock, found: RefCell::default() }
     }
 
-    /// Notes that the account could not be connected, and so nothing refreshed.
-    pub(super) fn note_config(&self, failure: &anyhow::Error) {
-        if self.account.on_trouble.is_none() {
+    /// Notes that the account could not be connected, and so nothing refreshed. What `--force` met is seen by the user who
+    /// typed it.
+    pub(super) fn note_config(&self, request: &TokenRequest, failure: &anyhow::Error) {
+        if self.account.on_trouble.is_none() || *request == TokenRequest::New {
             return;
         }
         let (life, _) = self.life_and_margin(&DocumentKind::Token);

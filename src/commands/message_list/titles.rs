@@ -25,6 +25,7 @@ const TITLES: &[(&str, &str)] = &[
     ("Proxies of the environment", "环境变量中的代理"),
     ("Types of tickets", "ticket 类型"),
     ("Lines of the keys file", "访问密钥文件的行"),
+    ("Trusted proxies", "受信任的反向代理"),
     ("Access", "访问控制"),
     ("Certificates of serve", "serve 的证书"),
     ("Refreshing", "刷新"),

@@ -87,9 +87,9 @@ messages! {
         "Give a plain file.", "it is not a plain file, which could be read again";
         "请使用普通文件。", "不是普通文件，无法重复读取";
     }
-    FOREIGN<3> {
-        "Run \u{E005}chown root {2}\u{E006}; in a container, mount it read-only.", "it belongs to user {0}, and not to {1}";
-        "请执行 \u{E005}chown root {2}\u{E006}；在容器中请以只读方式挂载。", "属于用户 {0}，而不是 {1}";
+    FOREIGN<4> {
+        "Run \u{E005}chown {2} {3}\u{E006}; in a container, mount it read-only.", "it belongs to user {0}, and not to {1}";
+        "请执行 \u{E005}chown {2} {3}\u{E006}；在容器中请以只读方式挂载。", "属于用户 {0}，而不是 {1}";
     }
     PLANTED<1> {
         "Use a directory of its own.",
@@ -170,8 +170,12 @@ fn exposed(path: &Path, protection: Protection, mode: u32, is_mount_read_only: b
 /// Describes a file of this owner that another user must not own.
 fn foreign(path: &Path, owner: u32) -> String {
     let user = geteuid().as_raw();
-    let expected = if user == 0 { "root".to_owned() } else { format!("root or user {user}") };
-    FOREIGN.with([&owner, &expected, &quoted_path(path)])
+    let (expected, owner_to_be) = match user {
+        0 => ("root".to_owned(), "root".to_owned()),
+        // A secret of root's could not be read by this user.
+        _ => (format!("root or user {user}"), user.to_string()),
+    };
+    FOREIGN.with([&owner, &expected, &owner_to_be, &quoted_path(path)])
 }
 
 /// A regular file that is open for reading and has met its conditions.

@@ -12,7 +12,16 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use super::AccessError;
 use super::allowlist::{self, Allowlist};
 use super::peer::Peer;
+use crate::error::Exit;
+use crate::message::messages;
 use crate::model::address::host_port::HostPort;
+
+messages! {
+    ALL_ADDRESSES<0> {
+        "Name the proxies alone, like 10.0.0.5.", "this is every address, so every client could name another one";
+        "请只填写代理的地址，如 10.0.0.5。", "这包括所有地址，任何客户端都可以冒充其他客户端";
+    }
+}
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -44,12 +53,16 @@ pub(crate) struct TrustedProxies {
 }
 
 impl TrustedProxies {
-    /// Parses addresses, networks and the word `unix`. The error names every entry that is none of them.
+    /// Parses addresses, networks and the word `unix`. The error names every entry that is none of them, or that is all
+    /// addresses: each client could name another one then.
     pub(crate) fn parse<S: AsRef<str>>(entries: &[S]) -> anyhow::Result<TrustedProxies> {
         let is_unix = |entry: &&str| entry.trim() == "unix";
         let (unix, networks): (Vec<&str>, Vec<&str>) =
             entries.iter().map(AsRef::as_ref).partition(is_unix);
         let networks = allowlist::parse_networks("--trusted-proxy", networks)?;
+        if networks.iter().any(|network| network.network_length() == 0) {
+            return Err(Exit::Usage.error(format!("--trusted-proxy: {}", ALL_ADDRESSES.text())));
+        }
         let networks = Allowlist::from_networks(networks);
         Ok(TrustedProxies { networks, includes_unix: !unix.is_empty() })
     }

@@ -115,6 +115,8 @@ fn a_secret_file_that_cannot_be_read_is_trouble_until_it_can() {
         fs::set_permissions(home.path("a0.secret"), fs::Permissions::from_mode(mode)).unwrap();
     };
     set_mode(0o644);
+    home.run(&["fetch", "--force"]).exits(2); // Told to its caller only.
+    assert_eq!(told(&home), [""; 0]);
     home.run(&["fetch"]).exits(2);
     home.run(&["fetch"]).exits(2);
     assert_eq!(told(&home), ["a0 begin"]);

@@ -10,9 +10,10 @@ use serde_json::Value;
 use super::PATIENCE;
 
 /// Variables of service managers, desktops, terminals and OpenSSL that change what wxtoken does.
-const REMOVED_VARIABLES: [&str; 15] = [
+const REMOVED_VARIABLES: [&str; 16] = [
     "STATE_DIRECTORY",
     "CREDENTIALS_DIRECTORY",
+    "XDG_CONFIG_HOME",
     "XDG_STATE_HOME",
     "NO_COLOR",
     "LC_ALL",

@@ -290,5 +290,9 @@ fn entries_are_addresses_networks_and_the_word_unix() {
          proxy: Write an address or a network, like 10.1.2.3 or 10.0.0.0/8: this is not one; \
          10.0.0.1/8: Write 10.0.0.0/8 or 10.0.0.1: bits are set beyond the prefix"
     );
+    for all in ["0.0.0.0/0", "::/0"] {
+        let err = TrustedProxies::parse(&["127.0.0.1", all]).unwrap_err().to_string();
+        assert!(err.contains("every client could name another one"), "{err}");
+    }
     assert!(!TrustedProxies::parse::<&str>(&[]).expect("no entries").contains(Peer::Unix));
 }
