@@ -17,6 +17,9 @@ use super::protocol::{Answers, RedisCommand, RedisValue};
 use crate::model::address::redis_url::RedisNode;
 use crate::os::network::connect_unix;
 
+/// The code of a refusal because a key holds something else than a string.
+pub(super) const WRONG_TYPE: &str = "WRONGTYPE";
+
 /// Why a command brought no answer, or none that is of use.
 #[derive(Debug)]
 pub(super) enum RedisError {
@@ -129,7 +132,13 @@ impl RedisConnection {
         let answer = self.receive(self.timeout);
         // The next answer could belong to this command.
         self.is_over |= matches!(&answer, Err(RedisError::Io(_)));
-        answer
+        answer.map_err(|err| match err {
+            // Redis does not say which.
+            RedisError::Refused { code, .. } if code == WRONG_TYPE => {
+                RedisError::Refused { code, detail: command.key_names().join(", ") }
+            }
+            err => err,
+        })
     }
 
     /// Sends a command, whose answer is to be received.

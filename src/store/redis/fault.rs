@@ -6,7 +6,7 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-use super::connection::RedisError;
+use super::connection::{RedisError, WRONG_TYPE};
 use super::messages;
 use crate::language::in_both;
 use crate::message::Message;
@@ -87,7 +87,10 @@ pub(super) fn may_be_cured_by_reconnecting(err: &RedisError) -> bool {
 
 /// Describes what the server answered.
 fn described_refusal(code: &str, detail: &str) -> String {
-    let meaning = meaning(code, detail);
+    let meaning = match code {
+        WRONG_TYPE => messages::OTHER_TYPE.with([&detail]),
+        _ => meaning(code, detail),
+    };
     let code: String = code.chars().filter(char::is_ascii_alphanumeric).take(24).collect();
     let says = in_both(format!("it says {code}"), format!("应答为 {code}"));
     format!("{says}: {meaning}")
@@ -119,7 +122,6 @@ fn meaning(code: &str, detail: &str) -> String {
         "LOADING" => &messages::LOADING,
         "MASTERDOWN" => &messages::LOST_PRIMARY,
         "CROSSSLOT" | "MOVED" | "ASK" | "CLUSTERDOWN" => &messages::CLUSTER,
-        "WRONGTYPE" => &messages::OTHER_TYPE,
         "DENIED" => &messages::PROTECTED,
         "BUSY" => &messages::BUSY,
         _ if has("unknown command") => {

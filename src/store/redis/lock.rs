@@ -217,14 +217,17 @@ fn start_extender(
     server.clock.repeat(BETWEEN_EXTENSIONS, Box::new(extend))
 }
 
-/// Returns who holds the lock at `key`, in words for a message.
-pub(super) fn holder(server: &RedisServer, key: &str) -> Result<Option<String>, RedisFault> {
+/// Returns who holds the lock at `key`, in words for a message: `None` if it is free, `Some(None)` if it does not say who.
+pub(super) fn holder(
+    server: &RedisServer,
+    key: &str,
+) -> Result<Option<Option<String>>, RedisFault> {
     let found = server.run(|connection| scripts::read_one(connection, key))?;
     Ok((!found.is_empty()).then(|| {
         let owner = String::from_utf8_lossy(&found);
-        let of_host = owner.rsplit_once('/').map_or("", |(of_host, _)| of_host);
-        let shown: String = of_host.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').collect();
-        shown.chars().take(100).collect()
+        let (of_host, _) = owner.rsplit_once('/')?;
+        let shown = of_host.chars().filter(|c| c.is_ascii_graphic() || *c == ' ');
+        Some(shown.take(100).collect())
     }))
 }
 

@@ -81,9 +81,10 @@ messages! {
         "Name one Redis, or sentinels.", "it is a Redis Cluster, which is not supported";
         "请填写单个 Redis，或 sentinel。", "它是 Redis Cluster，不支持";
     }
-    OTHER_TYPE<0> {
-        "Remove that key, or give another [redis] prefix or also key.", "a key of ours holds something else";
-        "请删除该键，或更换 [redis] 的 prefix 或 also 的 key。", "所用的键中有其他类型的数据";
+    OTHER_TYPE<1> {
+        "Remove what is no string (TYPE of redis-cli tells) of {0}, or give another [redis] prefix or also key.",
+        "a key of ours holds something else";
+        "请删除 {0} 中不是 string 的键（用 redis-cli 的 TYPE 查看），或更换 [redis] 的 prefix 或 also 的 key。", "所用的键中有其他类型的数据";
     }
     PROTECTED<0> {
         "Give it a password, and [redis] password_file.", "it is in protected mode";

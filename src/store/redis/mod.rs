@@ -202,8 +202,8 @@ impl RedisStore {
         Ok(self.also.iter().filter_map(try_also).collect())
     }
 
-    /// Returns who holds the lock, in words for a message.
-    pub(super) fn lease_holder(&self) -> Result<Option<String>> {
+    /// Returns who holds the lock, in words for a message: `None` if it is free, `Some(None)` if it does not say who.
+    pub(super) fn lease_holder(&self) -> Result<Option<Option<String>>> {
         lock::holder(self.server(), &self.lock).map_err(|fault| self.server().error(&fault))
     }
 

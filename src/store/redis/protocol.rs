@@ -18,11 +18,13 @@ const MAX_DEPTH: usize = 8;
 pub(super) struct RedisCommand {
     count: usize,
     arguments: Zeroizing<Vec<u8>>,
+    /// The names of keys among the arguments, for messages.
+    keys: Vec<String>,
 }
 
 /// Returns a command without arguments.
 pub(super) fn command(name: &str) -> RedisCommand {
-    RedisCommand { count: 0, arguments: Zeroizing::default() }.arg(name)
+    RedisCommand { count: 0, arguments: Zeroizing::default(), keys: Vec::new() }.arg(name)
 }
 
 impl RedisCommand {
@@ -40,6 +42,23 @@ impl RedisCommand {
     /// Adds each of these as an argument.
     pub(super) fn args(self, arguments: &[&str]) -> RedisCommand {
         arguments.iter().fold(self, |command, argument| command.arg(argument))
+    }
+
+    /// Adds the name of a key as an argument.
+    pub(super) fn key(mut self, key: &str) -> RedisCommand {
+        self.keys.push(key.to_owned());
+        self.arg(key)
+    }
+
+    /// Adds the names of a script's keys, and before them how many these are.
+    pub(super) fn keys(self, keys: &[&str]) -> RedisCommand {
+        let command = self.number(keys.len());
+        keys.iter().fold(command, |command, key| command.key(key))
+    }
+
+    /// Returns the names of the keys that it is about.
+    pub(super) fn key_names(&self) -> &[String] {
+        &self.keys
     }
 
     /// Adds a number as an argument.

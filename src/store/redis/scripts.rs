@@ -7,11 +7,14 @@ use super::connection::{RedisConnection, RedisError, RedisResult};
 use super::protocol::{RedisValue, command};
 use crate::model::document::MAX_DOCUMENT;
 
-/// Takes the lock at `KEYS[1]` for the owner `ARGV[1]`, for `ARGV[2]` ms.
+/// Takes the lock at `KEYS[1]` for the owner `ARGV[1]`, for `ARGV[2]` ms. One that never ends, as a copy of the keys may
+/// leave behind, no process holds. A user who may not ask for that waits for it.
 pub(super) const TAKE_LOCK: &str = "\
 if redis.call('set', KEYS[1], ARGV[1], 'nx', 'px', ARGV[2]) then return 1 end
 if redis.call('get', KEYS[1]) == ARGV[1] then return 1 end
-return 0";
+if redis.pcall('pttl', KEYS[1]) ~= -1 then return 0 end
+redis.call('set', KEYS[1], ARGV[1], 'px', ARGV[2])
+return 1";
 
 /// Releases the lock at `KEYS[1]`, if the owner `ARGV[1]` still holds it.
 pub(super) const RELEASE_LOCK: &str = "\
@@ -88,20 +91,20 @@ pub(super) fn read(
     connection: &mut RedisConnection,
     keys: &[&str],
 ) -> RedisResult<Vec<Option<Vec<u8>>>> {
-    let read = command("EVAL").arg(READ).number(keys.len()).args(keys).number(MAX_DOCUMENT);
+    let read = command("EVAL").arg(READ).keys(keys).number(MAX_DOCUMENT);
     let values = connection.query(&read)?.into_list().ok_or(RedisError::Unexpected)?;
     Ok(values.into_iter().map(RedisValue::into_bytes).collect())
 }
 
 /// Reads the first bytes of one key, one more than a document has at most. Empty if there is no such key.
 pub(super) fn read_one(connection: &mut RedisConnection, key: &str) -> RedisResult<Vec<u8>> {
-    let read = command("GETRANGE").arg(key).number(0).number(MAX_DOCUMENT);
+    let read = command("GETRANGE").key(key).number(0).number(MAX_DOCUMENT);
     connection.query(&read)?.into_bytes().ok_or(RedisError::Unexpected)
 }
 
 /// Tries whether a script can write to `keys`.
 pub(super) fn try_writing(connection: &mut RedisConnection, keys: &[&str]) -> RedisResult<()> {
-    let eval = command("EVAL").arg(TRY_WRITING).number(keys.len()).args(keys);
+    let eval = command("EVAL").arg(TRY_WRITING).keys(keys);
     connection.query(&eval).map(drop)
 }
 
@@ -134,7 +137,7 @@ pub(super) fn take_lock(
     owner: &str,
     life: Duration,
 ) -> RedisResult<bool> {
-    let eval = command("EVAL").arg(TAKE_LOCK).number(1).arg(lock).arg(owner).number(millis(life));
+    let eval = command("EVAL").arg(TAKE_LOCK).keys(&[lock]).arg(owner).number(millis(life));
     Ok(connection.query(&eval)?.is_one())
 }
 
@@ -144,7 +147,7 @@ pub(super) fn release_lock(
     lock: &str,
     owner: &str,
 ) -> RedisResult<()> {
-    let eval = command("EVAL").arg(RELEASE_LOCK).number(1).arg(lock).arg(owner);
+    let eval = command("EVAL").arg(RELEASE_LOCK).keys(&[lock]).arg(owner);
     connection.query(&eval).map(drop)
 }
 
@@ -156,7 +159,7 @@ pub(super) fn extend_lock(
     life: Duration,
     keys: &[&str],
 ) -> RedisResult<bool> {
-    let eval = command("EVAL").arg(EXTEND_LOCK).number(1 + keys.len()).arg(lock).args(keys);
+    let eval = command("EVAL").arg(EXTEND_LOCK).keys(&[&[lock], keys].concat());
     Ok(connection.query(&eval.arg(owner).number(millis(life)))?.is_one())
 }
 
@@ -169,7 +172,7 @@ pub(super) fn note_lost(
     lost: &LostArgs<'_>,
     memory: Duration,
 ) -> RedisResult<bool> {
-    let eval = command("EVAL").arg(NOTE_LOST).number(2).arg(lock).arg(lost.key).arg(owner);
+    let eval = command("EVAL").arg(NOTE_LOST).keys(&[lock, lost.key]).arg(owner);
     let eval = eval.number(millis(life)).arg(lost.requests).number(millis(memory));
     Ok(connection.query(&eval)?.is_one())
 }
@@ -209,8 +212,7 @@ pub(super) fn publish(
     let PublishArgs { owner, lost, .. } = args;
     let keys = [args.lock, args.key, args.last_key];
     let lost_key = lost.as_ref().map(|lost| lost.key);
-    let eval = command("EVAL").arg(PUBLISH).number(keys.len() + usize::from(lost.is_some()));
-    let eval = eval.args(&keys).args(lost_key.as_slice());
+    let eval = command("EVAL").arg(PUBLISH).keys(&[&keys[..], lost_key.as_slice()].concat());
     let eval = eval.arg(args.document).number(millis(args.life)).arg(args.expected);
     let eval = eval.number(i32::from(owner.is_some())).arg(owner.unwrap_or_default());
     let eval = eval.arg(args.channel).number(MAX_DOCUMENT).number(millis(args.memory));
@@ -238,7 +240,7 @@ pub(super) fn write_also(
     also: &str,
     value: &str,
 ) -> RedisResult<()> {
-    let eval = command("EVAL").arg(WRITE_ALSO).number(2).arg(args.key).arg(also);
+    let eval = command("EVAL").arg(WRITE_ALSO).keys(&[args.key, also]);
     let eval = eval.arg(args.document).arg(value);
     let eval = eval.number(millis(args.life)).number(i32::from(args.is_forced));
     connection.query(&eval).map(drop)

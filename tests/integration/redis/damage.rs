@@ -132,7 +132,7 @@ fn a_key_of_another_type_or_too_long_is_an_error_before_the_call_to_wechat() {
     home.run(&["fetch"]).exits(1).says(&["WRONGTYPE", "WeChat was not asked"]);
     redis.cli(&["del", "wxtoken:a0"]);
     redis.cli(&["rpush", "wxtoken:a0:lock", "x"]);
-    home.run(&["fetch"]).exits(1).says(&["WRONGTYPE"]);
+    home.run(&["fetch"]).exits(1).says(&["WRONGTYPE", "of wxtoken:a0:lock, or give another"]);
     assert_eq!(wechat.asked(), 0);
     redis.cli(&["del", "wxtoken:a0:lock"]);
     let write = "return redis.call('set', KEYS[1], string.rep('x', 50000000))";
@@ -140,6 +140,29 @@ fn a_key_of_another_type_or_too_long_is_an_error_before_the_call_to_wechat() {
     home.run(&["get", "a0"]).exits(3).says(&["it is too long"]);
     home.run(&["fetch"]).exits(0).silent();
     assert_eq!(wechat.mints(), 1);
+}
+
+/// As a copy of the keys without their expiries leaves it behind.
+#[needs(redis)]
+#[test]
+fn a_lock_that_never_ends_is_taken_over() {
+    let redis = Redis::start();
+    let wechat = wechat();
+    let home = host("classic", &wechat, &redis.url());
+    redis.cli(&["set", "wxtoken:a0:lock", "x"]);
+    home.run(&["check", "a0"]).prints(&["held by another process"]);
+    home.run(&["fetch"]).exits(0).silent();
+    assert_eq!(redis.cli(&["exists", "wxtoken:a0:lock"]), "0");
+    let mints = wechat.mints();
+    // One that ends is waited for, and a user who may not ask for its end waits for each.
+    redis.cli(&["set", "wxtoken:a0:lock", "x", "ex", "3600"]);
+    home.run(&["fetch", "--force", "--timeout", "1s"]).exits(6);
+    redis.cli(&["persist", "wxtoken:a0:lock"]);
+    redis.cli(&["acl", "setuser", "default", "-pttl"]);
+    home.run(&["fetch", "--force", "--timeout", "1s"]).exits(6);
+    redis.cli(&["acl", "setuser", "default", "+pttl"]);
+    home.run(&["fetch", "--force"]).exits(0).silent();
+    assert_eq!(wechat.mints(), mints + 1);
 }
 
 #[needs(redis)]
@@ -177,7 +200,7 @@ fn a_key_of_also_that_cannot_be_written_is_named_and_stops_no_refresh() {
     redis.cli(&["rpush", "list:a0", "x"]);
     redis.cli(&["acl", "setuser", "default", "resetkeys", "~wxtoken:*", "~list:*", "~good:*"]);
     let wrong_type =
-        ["the key list:a0 of [redis] also is not written", "WRONGTYPE", "Remove that key"];
+        ["the key list:a0 of [redis] also is not written", "WRONGTYPE", "of wxtoken:a0, list:a0"];
     let denied = ["the key denied:a0 of [redis] also is not written", "NOPERM", "allow the keys"];
     let named = [&wrong_type[..], &denied[..]].concat();
     for mints in 1..=2 {
