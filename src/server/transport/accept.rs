@@ -11,6 +11,7 @@ use tokio::task::{spawn_local, yield_now};
 use tokio::time::{Instant, sleep};
 
 use super::Transport;
+use super::closing;
 use super::connection;
 use super::socket::{Listener, Stream};
 use super::tls::{ACCESS_DENIED, INTERNAL_ERROR};
@@ -110,7 +111,7 @@ async fn admit(stream: Stream, info: ConnectionInfo, transport: &Rc<Transport>) 
     if is_allowed {
         spawn_local(connection::serve(stream, info, Rc::clone(transport), slot));
     } else {
-        spawn_local(connection::turn_away(stream, slot));
+        spawn_local(closing::turn_away(stream, slot));
     }
 }
 

@@ -3,7 +3,10 @@
 //! All times here come from tokio's clock, as its timers do.
 
 pub(crate) mod accept;
-pub(crate) mod connection;
+mod answer;
+mod closing;
+mod connection;
+mod parsing;
 mod progress;
 pub(crate) mod socket;
 pub(crate) mod tls;
