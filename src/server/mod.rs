@@ -48,9 +48,11 @@ use gateway::Gateway;
 use limits::{PUBLISHING_TIMEOUT, SHUTDOWN_TIMEOUT};
 use state::ServerState;
 use state::counters::Counters;
+use state::date::HttpDate;
 use state::log_limit::ThrottledLog;
 use state::slots::Connections;
 use state::snapshot::LiveSnapshot;
+use transport::repeated::SharedRequests;
 use transport::{Transport, accept};
 
 use crate::os::clock::Clock;
@@ -97,6 +99,7 @@ pub(crate) async fn serve(
         reloads: RefCell::default(),
         storms: RefCell::default(),
         log: ThrottledLog::default(),
+        date: HttpDate::default(),
         clock: options.clock,
     });
     state.note_reload("config", Some(true));
@@ -104,7 +107,8 @@ pub(crate) async fn serve(
         state: Rc::clone(&state),
         tls: options.tls,
         gateway: Gateway::default(),
-        parsers: Cell::new(0),
+        parsers: Rc::default(),
+        repeated: SharedRequests::default(),
     });
     let ServerSignals { hangup, mut shutdown } = options.signals;
     let reloading = spawn_local(reload(Rc::clone(&transport), hangup));

@@ -52,6 +52,15 @@ const REPORTED_TOKEN: HeaderName = HeaderName::from_static("wxtoken-reported-tok
 /// WeChat honoured the token when it was probed, just now or moments ago.
 const HONOURED: HeaderValue = HeaderValue::from_static("honoured");
 
+/// The beginning of the head of every token or ticket.
+const ISSUED_HEAD: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncache-control: no-store\r\nx-content-type-options: nosniff\r\n";
+
+/// What the last answer on a connection has in its head.
+const CLOSE: &[u8] = b"connection: close\r\n";
+
+/// More than the rest of a head needs beside its values.
+const SPACE_FOR_NAMES: usize = 32;
+
 /// The headers of every response, besides its type.
 const FIXED: [(HeaderName, HeaderValue); 2] = [
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
@@ -82,8 +91,16 @@ impl Reply {
 
     /// Returns the response with this body, in a language of this `Accept-Language`.
     pub(crate) fn into_response(self, languages: Option<&HeaderValue>) -> Response<ResponseBody> {
-        let whole = match self {
-            Reply::Api(response) => return *response,
+        self.into_whole(languages).map_or_else(|streamed| *streamed, with_body)
+    }
+
+    /// Returns the response with a whole body; the response of an answer by WeChat as it is.
+    fn into_whole(
+        self,
+        languages: Option<&HeaderValue>,
+    ) -> Result<Response<Bytes>, Box<Response<ResponseBody>>> {
+        Ok(match self {
+            Reply::Api(response) => return Err(response),
             Reply::ApiError(error) => {
                 response(error.status(), resolved(error.body(), languages), JSON)
             }
@@ -102,9 +119,49 @@ impl Reply {
                 headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
                 response
             }
-        };
-        whole.map(Either::Left)
+        })
     }
+}
+
+/// Returns a response whose body is whole.
+pub(crate) fn with_body(response: Response<Bytes>) -> Response<ResponseBody> {
+    response.map(|body| Either::Left(Full::new(body)))
+}
+
+/// What a request is answered: a reply, or a rejection, for which the second field is the client if it may come from an SDK.
+pub(crate) type Outcome = Result<Reply, (Rejection, Option<Peer>)>;
+
+/// Returns an answer as hyper writes it to a GET by HTTP/1.1. It is the last one if it `closes` the connection. `None` for an
+/// answer of WeChat's, which streams.
+pub(crate) fn in_bytes(
+    answer: Outcome,
+    languages: Option<&HeaderValue>,
+    closes: bool,
+    date: &[u8],
+) -> Option<Vec<u8>> {
+    let (mut bytes, body) = match answer {
+        Ok(Reply::Issued(body)) => (ISSUED_HEAD.to_vec(), body),
+        answer => {
+            let response = match answer {
+                Ok(reply) => reply.into_whole(languages).ok()?,
+                Err((rejection, sdk)) => refuse(&rejection, sdk, languages),
+            };
+            let mut bytes = format!("HTTP/1.1 {}\r\n", response.status()).into_bytes();
+            for (name, value) in response.headers() {
+                let line = [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"];
+                line.iter().for_each(|part| bytes.extend_from_slice(part));
+            }
+            (bytes, response.into_body())
+        }
+    };
+    let (close, length) = (if closes { CLOSE } else { b"" }, body.len().to_string());
+    bytes.reserve_exact(close.len() + length.len() + date.len() + body.len() + SPACE_FOR_NAMES);
+    for part in
+        [close, b"content-length: ", length.as_bytes(), b"\r\ndate: ", date, b"\r\n\r\n", &body]
+    {
+        bytes.extend_from_slice(part);
+    }
+    Some(bytes)
 }
 
 /// Returns the response to a refused request, in a language of this `Accept-Language`. If it may come from an SDK, `sdk` is
@@ -113,7 +170,7 @@ pub(crate) fn refuse(
     rejection: &Rejection,
     sdk: Option<Peer>,
     languages: Option<&HeaderValue>,
-) -> Response<Full<Bytes>> {
+) -> Response<Bytes> {
     let body = resolved(error_body(rejection, sdk).into(), languages);
     let mut response = response(rejection.status(), body, JSON);
     let retry_after = |span: Duration| HeaderValue::from(span.as_secs().max(1));
@@ -178,14 +235,14 @@ fn resolved(body: Bytes, languages: Option<&HeaderValue>) -> Bytes {
 }
 
 /// Returns a response with the fixed headers. hyper adds the length and the date.
-fn response(status: StatusCode, body: Bytes, content_type: HeaderValue) -> Response<Full<Bytes>> {
+fn response(status: StatusCode, body: Bytes, content_type: HeaderValue) -> Response<Bytes> {
     /// Those of JSON. A copy takes a quarter of the time in which they are put together.
     static HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| {
         let mut headers = HeaderMap::with_capacity(FIXED.len() + 2);
         headers.extend([(header::CONTENT_TYPE, JSON)].into_iter().chain(FIXED));
         headers
     });
-    let mut response = Response::new(Full::new(body));
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = HEADERS.clone();
     if content_type != JSON {
@@ -197,6 +254,19 @@ fn response(status: StatusCode, body: Bytes, content_type: HeaderValue) -> Respo
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_head_of_a_token_that_is_written_beforehand_is_that_of_its_response() {
+        for closes in [false, true] {
+            let body = || Bytes::from_static(b"{\"access_token\":\"T\"}");
+            let bytes = |reply| in_bytes(Ok(reply), None, closes, b"now").expect("whole");
+            let text = String::from_utf8(bytes(Reply::Issued(body()))).expect("text");
+            assert_eq!(text.as_bytes(), bytes(Reply::Json(body())), "{text}");
+            assert_eq!(text.contains("\r\nconnection: close\r\n"), closes, "{text}");
+            let end = "\r\ncontent-length: 20\r\ndate: now\r\n\r\n{\"access_token\":\"T\"}";
+            assert!(text.ends_with(end), "{text}");
+        }
+    }
 
     #[test]
     fn a_refusal_in_bytes_looks_like_one_over_http() {

@@ -2,6 +2,7 @@
 //! connections.
 
 pub(crate) mod counters;
+pub(crate) mod date;
 pub(crate) mod log_limit;
 pub(crate) mod log_messages;
 pub(crate) mod slots;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use time::UtcDateTime;
 
 use self::counters::Counters;
+use self::date::HttpDate;
 use self::log_limit::ThrottledLog;
 use self::slots::Connections;
 use self::snapshot::LiveSnapshot;
@@ -32,6 +34,7 @@ pub(crate) struct ServerState {
     pub(crate) reloads: RefCell<BTreeMap<&'static str, bool>>,
     pub(crate) storms: RefCell<RetryStorms>,
     pub(crate) log: ThrottledLog,
+    pub(crate) date: HttpDate,
     pub(crate) clock: Arc<dyn Clock>,
 }
 

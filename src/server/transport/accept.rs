@@ -165,9 +165,11 @@ mod tests {
     use crate::server::gateway::Gateway;
     use crate::server::reload::Reloaded;
     use crate::server::state::counters::Counters;
+    use crate::server::state::date::HttpDate;
     use crate::server::state::log_limit::ThrottledLog;
     use crate::server::state::slots::Connections;
     use crate::server::state::snapshot::{AccessRead, LiveSnapshot, ServerSettings};
+    use crate::server::transport::repeated::SharedRequests;
 
     /// Fills all slots, lets two connections in at once, and returns how many are open afterwards.
     async fn two_at_once(capacity: usize) -> usize {
@@ -185,10 +187,16 @@ mod tests {
             counters: Counters::default(),
             certificate_end: Cell::default(),
             log: ThrottledLog::default(),
+            date: HttpDate::default(),
             clock: Arc::new(SystemClock),
         });
-        let (gateway, parsers) = (Gateway::default(), Cell::new(0));
-        let transport = Rc::new(Transport { state, tls: None, gateway, parsers });
+        let transport = Rc::new(Transport {
+            state,
+            tls: None,
+            gateway: Gateway::default(),
+            parsers: Rc::default(),
+            repeated: SharedRequests::default(),
+        });
         let mut peers = Vec::new();
         for arrivals in [capacity, 2] {
             let mut admitting = Vec::new();

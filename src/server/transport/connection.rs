@@ -16,6 +16,7 @@ use super::Transport;
 use super::closing::lingering_close;
 use super::parsing::answer_requests;
 use super::progress::RequestProgress;
+use super::repeated::{LastRequest, ParsedRequest};
 use super::socket::Stream;
 use super::tls::{self, ClientCertificate};
 use super::tracked::BufferedStream;
@@ -44,6 +45,7 @@ pub(super) struct Connection {
     pub(super) progress: Rc<RequestProgress>,
     /// What was handed out on it.
     pub(super) loops: RefCell<LoopCounter>,
+    pub(super) last: LastRequest,
     /// Whether SDKs expect an `errcode` in the answer to the last request, as far as it has arrived.
     pub(super) is_for_sdks: Cell<bool>,
 }
@@ -56,6 +58,16 @@ pub(super) enum ConnectionEnd {
     Rejected(Rejection),
     /// The client took too long.
     TimedOut,
+}
+
+/// What a connection gets next.
+enum NextRequest {
+    /// A request of the same bytes as one before.
+    Again(Rc<ParsedRequest>),
+    /// The beginning of a request, or all of it. It is read ahead.
+    Begun,
+    /// None: the connection ends.
+    None(ConnectionEnd),
 }
 
 /// Serves a connection until the client or the server closes it.
@@ -74,6 +86,7 @@ pub(crate) async fn serve(
         slot,
         progress,
         loops: RefCell::default(),
+        last: LastRequest::default(),
         is_for_sdks: Cell::default(),
     });
     let mut life = pin!(async {
@@ -84,13 +97,20 @@ pub(crate) async fn serve(
         };
         let mut buffered = BufferedStream { stream, read_ahead: Bytes::new() };
         let end = loop {
-            if let Some(end) = connection.next_request(&mut buffered, timer.as_mut()).await {
-                break end;
-            }
             // Boxed, so that an idle connection has no memory reserved for a request.
-            let (end, after) =
-                Box::pin(answer_requests(buffered, &connection, timer.as_mut())).await;
-            buffered = after;
+            let end = match connection.next_request(&mut buffered, timer.as_mut()).await {
+                NextRequest::None(end) => Some(end),
+                NextRequest::Again(request) => {
+                    let stream = &mut buffered.stream;
+                    Box::pin(connection.answer_again(stream, &request, timer.as_mut())).await
+                }
+                NextRequest::Begun => {
+                    let (end, after) =
+                        Box::pin(answer_requests(buffered, &connection, timer.as_mut())).await;
+                    buffered = after;
+                    end
+                }
+            };
             if let Some(end) = end {
                 break end;
             }
@@ -168,29 +188,41 @@ impl Connection {
         .await
     }
 
-    /// Waits until the next request begins. Returns how the connection ends, if it ends before.
+    /// Waits until the next request begins.
     async fn next_request(
         &self,
         buffered: &mut BufferedStream,
-        timer: Pin<&mut Sleep>,
-    ) -> Option<ConnectionEnd> {
-        let begun = self.in_time(timer, |cx| {
-            if !buffered.read_ahead.is_empty() {
-                return Poll::Ready(None);
+        mut timer: Pin<&mut Sleep>,
+    ) -> NextRequest {
+        loop {
+            let begun = self.in_time(timer.as_mut(), |cx| {
+                if !buffered.read_ahead.is_empty() {
+                    return Poll::Ready(NextRequest::Begun);
+                }
+                // tokio reports a stream as readable until a read has failed, so there is no way but to read.
+                let mut bytes = [MaybeUninit::uninit(); READ_AHEAD];
+                let mut buf = ReadBuf::uninit(&mut bytes);
+                let read = ready!(Pin::new(&mut buffered.stream).poll_read(cx, &mut buf));
+                if read.is_err() || buf.filled().is_empty() {
+                    return Poll::Ready(NextRequest::None(ConnectionEnd::Finished));
+                }
+                self.progress.received_bytes();
+                if let Some(request) = self.last.find(buf.filled(), &self.transport.repeated) {
+                    return Poll::Ready(NextRequest::Again(request));
+                }
+                buffered.read_ahead = Bytes::copy_from_slice(buf.filled());
+                self.is_for_sdks.set(begins_for_sdks(&buffered.read_ahead));
+                Poll::Ready(NextRequest::Begun)
+            });
+            match begun.await {
+                Ok(next) => return next,
+                Err(ConnectionEnd::TimedOut) if self.progress.is_resting() => {
+                    self.last.forget();
+                    self.progress.end_rest();
+                }
+                Err(end) => return NextRequest::None(end),
             }
-            // tokio reports a stream as readable until a read has failed, so there is no way but to read.
-            let mut bytes = [MaybeUninit::uninit(); READ_AHEAD];
-            let mut buf = ReadBuf::uninit(&mut bytes);
-            let read = ready!(Pin::new(&mut buffered.stream).poll_read(cx, &mut buf));
-            if read.is_err() || buf.filled().is_empty() {
-                return Poll::Ready(Some(ConnectionEnd::Finished));
-            }
-            self.progress.received_bytes();
-            buffered.read_ahead = Bytes::copy_from_slice(buf.filled());
-            self.is_for_sdks.set(begins_for_sdks(&buffered.read_ahead));
-            Poll::Ready(None)
-        });
-        begun.await.unwrap_or_else(Some)
+        }
     }
 
     /// Writes a last answer if one is due, and closes the connection.

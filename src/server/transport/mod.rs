@@ -8,6 +8,7 @@ mod closing;
 mod connection;
 mod parsing;
 mod progress;
+pub(crate) mod repeated;
 pub(crate) mod socket;
 pub(crate) mod tls;
 mod tracked;
@@ -15,6 +16,7 @@ mod tracked;
 use std::cell::Cell;
 use std::rc::Rc;
 
+use self::repeated::SharedRequests;
 use self::tls::Tls;
 use super::gateway::Gateway;
 use super::state::ServerState;
@@ -25,6 +27,7 @@ pub(crate) struct Transport {
     /// Present if connections over TCP must use TLS.
     pub(crate) tls: Option<Tls>,
     pub(crate) gateway: Gateway,
-    /// How many connections have a parser.
-    pub(crate) parsers: Cell<usize>,
+    /// How many connections have a parser, or keep a request of their own in its place.
+    pub(crate) parsers: Rc<Cell<usize>>,
+    pub(crate) repeated: SharedRequests,
 }

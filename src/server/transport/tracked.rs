@@ -26,6 +26,8 @@ pub(super) struct BufferedStream {
 pub(super) struct TrackedStream {
     pub(super) buffered: BufferedStream,
     pub(super) progress: Rc<RequestProgress>,
+    /// Whether hyper has read more than what was read ahead.
+    pub(super) has_read_more: bool,
 }
 
 impl AsyncRead for TrackedStream {
@@ -45,6 +47,7 @@ impl AsyncRead for TrackedStream {
             ready!(Pin::new(&mut self.buffered.stream).poll_read(cx, buf))?;
         }
         if buf.filled().len() > before {
+            self.has_read_more = true;
             self.progress.received_bytes();
             return Poll::Ready(Ok(()));
         }
@@ -89,7 +92,8 @@ impl AsyncWrite for TrackedStream {
 
 /// The body that a route reads. A body that no route reads has no timeout of its own.
 pub(super) struct TrackedBody<'a> {
-    pub(super) body: Incoming,
+    /// `None` if there is none.
+    pub(super) body: Option<Incoming>,
     pub(super) progress: &'a RequestProgress,
     /// When the request began to arrive.
     pub(super) request_began: Instant,
@@ -107,7 +111,8 @@ impl Body for TrackedBody<'_> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let polled = Pin::new(body).poll_frame(cx);
         self.has_ended |= matches!(polled, Poll::Ready(None));
         match polled {
             Poll::Pending if self.is_forwarded => self.progress.await_call(),
@@ -121,11 +126,11 @@ impl Body for TrackedBody<'_> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.has_ended || self.body.is_end_stream()
+        self.has_ended || self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
     }
 }
 

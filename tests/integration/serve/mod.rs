@@ -9,6 +9,7 @@ mod page;
 mod paths;
 mod refresh;
 mod reload;
+mod repeated;
 mod routes;
 mod sdk_routes;
 mod slots;
