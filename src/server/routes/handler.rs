@@ -177,7 +177,7 @@ fn report_refusal(
         (Rejection::Unauthorized(text::UNKNOWN_KEY, _), _) => log_messages::UNKNOWN_KEY.text(),
         (Rejection::Misdirected, _) => {
             let host = shown(&head.headers, &header::HOST);
-            let target = head.uri.host().map(without_secrets); // Not its user and password.
+            let target = head.uri.host().map(shown_in_log); // Not its user and password.
             let both = target.map(|target| format!("{target} (Host: {host})"));
             log_messages::UNKNOWN_HOST.with([both.as_ref().unwrap_or(&host)])
         }
@@ -203,11 +203,11 @@ fn report_refusal(
 /// Returns a header's value for a log line.
 fn shown(headers: &HeaderMap, name: &HeaderName) -> String {
     let value = headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
-    without_secrets(&String::from_utf8_lossy(value))
+    shown_in_log(&String::from_utf8_lossy(value))
 }
 
 /// Returns a client's words for a log line. A misconfigured one may send its key there.
-fn without_secrets(value: &str) -> String {
+fn shown_in_log(value: &str) -> String {
     log::printable(&log::without_long_words(value), MAX_HOST_SHOWN)
 }
 
