@@ -102,7 +102,12 @@ pub(crate) fn exchange(address: SocketAddr, request: &[u8]) -> Response {
 pub(crate) fn exchange_over(mut stream: impl Read + Write, request: &[u8]) -> Response {
     let _ = stream.write_all(request); // A server that refuses it may not read all of it.
     let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer); // It may also reset the connection.
+    // It may also reset the connection.
+    if let Err(err) = stream.read_to_end(&mut answer)
+        && err.kind() == std::io::ErrorKind::WouldBlock
+    {
+        panic!("no answer in time, after {}", String::from_utf8_lossy(&answer));
+    }
     Response::parse(&answer)
 }
 
