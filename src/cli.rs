@@ -5,13 +5,12 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use self::completion::CompletionsArgs;
 use self::help::HelpLength;
 use self::settings::Typed;
-use self::values::{parse_duration, parse_mode, parse_positive_duration};
+use self::values::{parse_boolean, parse_duration, parse_mode, parse_positive_duration};
 use crate::language::Language;
 use crate::log::LogFormat;
 use crate::model::api::Api;
@@ -116,7 +115,7 @@ pub(crate) struct CommonArgs {
     pub(crate) verbose: u8,
 
     /// Say nothing on stderr; the exit status tells
-    #[arg(short, long, global = true, env = "WXTOKEN_QUIET", value_parser = BoolishValueParser::new())]
+    #[arg(short, long, global = true, env = "WXTOKEN_QUIET", value_parser = parse_boolean)]
     pub(crate) quiet: bool,
 
     /// Lines on stderr: text or json
@@ -291,7 +290,7 @@ pub(crate) struct FetchArgs {
     /// Get a new token now, even if none is due
     ///
     /// Tickets are fetched where they are due.
-    #[arg(long, env = "WXTOKEN_FORCE", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "WXTOKEN_FORCE", value_parser = parse_boolean)]
     pub(crate) force: bool,
 
     /// Replace TOKEN, which WeChat rejected; `-`: from stdin
@@ -322,7 +321,7 @@ pub(crate) struct GetArgs {
     pub(crate) account: AccountArgs,
 
     /// The bare token instead of JSON
-    #[arg(short, long, env = "WXTOKEN_RAW", value_parser = BoolishValueParser::new())]
+    #[arg(short, long, env = "WXTOKEN_RAW", value_parser = parse_boolean)]
     pub(crate) raw: bool,
 
     /// The ticket of this type instead of the token
@@ -415,8 +414,6 @@ pub(crate) struct KeyArgs {
 
 #[cfg(test)]
 mod tests {
-    use clap::builder::TypedValueParser;
-
     use super::*;
 
     #[test]
@@ -440,17 +437,6 @@ mod tests {
                     "--{long}"
                 );
             }
-        }
-    }
-
-    #[test]
-    fn a_boolean_variable_takes_yes_no_true_false_1_and_0() {
-        for (value, expected) in
-            [("1", true), ("yes", true), ("true", true), ("0", false), ("no", false)]
-        {
-            let parsed =
-                BoolishValueParser::new().parse_ref(&Cli::definition(), None, value.as_ref());
-            assert_eq!(parsed.ok(), Some(expected), "{value}");
         }
     }
 }

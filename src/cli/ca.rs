@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use clap::builder::BoolishValueParser;
 
-use super::values::parse_days;
+use super::values::{parse_boolean, parse_days};
 
 /// Arguments of `ca`.
 #[derive(Debug, Args)]
@@ -15,7 +14,7 @@ pub(crate) struct CaArgs {
     pub(crate) directory: PathBuf,
 
     /// Sign the server's next certificate with the CA that is in DIR
-    #[arg(long, env = "WXTOKEN_RENEW", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "WXTOKEN_RENEW", value_parser = parse_boolean)]
     pub(crate) renew: bool,
 
     /// How many days the server's certificate is valid, 1 to 825

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use clap::Args;
-use clap::builder::BoolishValueParser;
 
-use super::values::{parse_duration, parse_positive_duration};
+use super::values::{parse_boolean, parse_duration, parse_positive_duration};
 
 /// Arguments of `mock`.
 #[derive(Debug, Args)]
@@ -52,10 +51,10 @@ pub(crate) struct DemoArgs {
     /// What a company has, with several accounts
     ///
     /// A config with two official accounts and a WeCom app, tickets, a hook, a mirror.
-    #[arg(long, env = "WXTOKEN_FULL", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "WXTOKEN_FULL", value_parser = parse_boolean)]
     pub(crate) full: bool,
 
     /// Go on serving until Ctrl-C
-    #[arg(long, env = "WXTOKEN_KEEP", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "WXTOKEN_KEEP", value_parser = parse_boolean)]
     pub(crate) keep: bool,
 }

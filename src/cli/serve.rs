@@ -4,10 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use clap::builder::BoolishValueParser;
 
 use super::AccountArgs;
-use super::values::{parse_max_connections, parse_mode, parse_sdk_life};
+use super::values::{parse_boolean, parse_max_connections, parse_mode, parse_sdk_life};
 
 /// Arguments of `serve`.
 #[derive(Clone, Debug, Args)]
@@ -74,14 +73,14 @@ pub(crate) struct ServeArgs {
     ///
     /// This host is the one place that asks.
     #[arg(long, env = "WXTOKEN_REFRESH", num_args = 0, default_missing_value = "true",
-          value_parser = BoolishValueParser::new())]
+          value_parser = parse_boolean)]
     pub(crate) refresh: Option<bool>,
 
     /// Pass API calls on to WeChat, too
     ///
     /// They go with the account's token: an SDK that is pointed here never meets a dead one.
     #[arg(long, env = "WXTOKEN_GATEWAY", num_args = 0, default_missing_value = "true",
-          value_parser = BoolishValueParser::new())]
+          value_parser = parse_boolean)]
     pub(crate) gateway: Option<bool>,
 
     /// Most life that SDKs are told, such as 290s
@@ -94,7 +93,7 @@ pub(crate) struct ServeArgs {
     ///
     /// Each key gets its own, and WeChat's stay on this host. Goes with --keys and --gateway.
     #[arg(long, env = "WXTOKEN_OPAQUE_TOKENS", num_args = 0, default_missing_value = "true",
-          value_parser = BoolishValueParser::new())]
+          value_parser = parse_boolean)]
     pub(crate) opaque_tokens: Option<bool>,
 
     /// Mode of the document, in octal [default: 0600]

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use clap::builder::BoolishValueParser;
 
+use super::values::parse_boolean;
 use crate::model::api::Api;
 
 /// Arguments of `setup`.
@@ -25,7 +25,7 @@ pub(crate) struct SetupArgs {
     pub(crate) api: Option<Api>,
 
     /// An app of WeCom: the same as --api work
-    #[arg(long, env = "WXTOKEN_WORK", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "WXTOKEN_WORK", value_parser = parse_boolean)]
     pub(crate) work: bool,
 
     /// File with the AppSecret, `-` for stdin
@@ -47,7 +47,7 @@ pub(crate) struct SetupArgs {
     /// One process for all: it asks WeChat and hands out
     ///
     /// `serve --refresh`, which replaces a token that a client reports as rejected, in place of a timer.
-    #[arg(long, env = "WXTOKEN_CENTRAL", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "WXTOKEN_CENTRAL", value_parser = parse_boolean)]
     pub(crate) central: bool,
 
     /// WeChat's address, https
@@ -63,7 +63,7 @@ pub(crate) struct SetupArgs {
     pub(crate) ca_file: Option<PathBuf>,
 
     /// Print the files and commands, and do nothing
-    #[arg(long, env = "WXTOKEN_DRY_RUN", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "WXTOKEN_DRY_RUN", value_parser = parse_boolean)]
     pub(crate) dry_run: bool,
 
     /// The directory that stands for /, for tests

@@ -33,6 +33,9 @@ texts! {
     HAS_OTHER_BITS =
         "Give read and write bits alone, like 0640: a document is not a program",
         "请只设置读写权限，如 0640：token 文件不是程序";
+    NO_BOOLEAN =
+        "Write true or false: this is neither",
+        "请填写 true 或 false：两者都不是";
     OTHERS_MAY_WRITE =
         "Let the owner alone write, like 0640: others could publish a token of their own",
         "请只允许属主写入，如 0640：否则其他用户可以发布自己的 token";
@@ -47,6 +50,15 @@ const MAX_CONNECTIONS: u32 = 1_000_000;
 /// The longest that Apple's systems take a certificate of a CA which a user has added
 /// (<https://support.apple.com/en-us/103769>).
 const MAX_DAYS: u16 = 825;
+
+/// Parses a boolean, as a variable gives it to a flag.
+pub(crate) fn parse_boolean(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "y" | "yes" | "t" | "true" | "on" | "1" => Ok(true),
+        "n" | "no" | "f" | "false" | "off" | "0" => Ok(false),
+        _ => Err(NO_BOOLEAN.to_owned()),
+    }
+}
 
 /// Parses a duration such as `90s`, `30m` or `2h`; a bare number is seconds.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
@@ -121,6 +133,23 @@ mod tests {
             assert!(parse_duration(wrong).is_err(), "{wrong}");
         }
         assert!(parse_positive_duration("0").is_err());
+    }
+
+    #[test]
+    fn a_boolean_variable_takes_yes_no_true_false_1_and_0() {
+        for (value, expected) in [
+            ("1", true),
+            ("yes", true),
+            ("TRUE", true),
+            ("0", false),
+            ("no", false),
+            ("Off", false),
+        ] {
+            assert_eq!(parse_boolean(value), Ok(expected), "{value}");
+        }
+        for wrong in ["", "maybe", "2"] {
+            assert_eq!(parse_boolean(wrong), Err(NO_BOOLEAN.to_owned()), "{wrong}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::config::SYSTEM_DIR;
 use crate::language::in_both;
 use crate::log::printable;
 use crate::message::action_first;
-use crate::message::command::command;
+use crate::message::command::{command, has_config};
 use crate::model::account::Account;
 use crate::model::document::{Document, whole_seconds};
 use crate::model::kind::DocumentKind;
@@ -89,9 +89,10 @@ pub(super) fn unusable(
         }
         Ok(_) => return None,
         Err(Problem::Missing) => match kind {
-            DocumentKind::Ticket(kind) if !account.tickets.contains(kind) => {
-                messages::NOT_IN_TICKETS.first([kind, &fetch(), place])
-            }
+            DocumentKind::Ticket(kind) if !account.tickets.contains(kind) => match has_config() {
+                true => messages::NOT_IN_TICKETS.first([kind, &fetch(), place]),
+                false => messages::NEEDS_CONFIG.first([kind]),
+            },
             kind => {
                 let hint = missing_hint(account, kind);
                 messages::NO_DOCUMENT.first([&what, place, &fetch(), &hint])

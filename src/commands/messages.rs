@@ -111,6 +111,15 @@ messages! {
         "Put \"{0}\" into tickets = […] of this account in the config, then run {1}.", "no {0} ticket: {2} does not exist";
         "请在配置中该账号的 tickets = […] 里加上 \"{0}\"，再运行 {1}。", "没有 {0} ticket：{2} 不存在";
     }
+    NEEDS_CONFIG<1> {
+        "Put the account into a config, with tickets = [\"{0}\"] (wxtoken.toml(5)).",
+        "no {0} ticket: the account of the command line has none";
+        "请把账号写入配置文件，并写上 tickets = [\"{0}\"]（见 wxtoken.toml(5)）。", "没有 {0} ticket：命令行指定的账号不支持 ticket";
+    }
+    NO_DEMO_DIR<1> {
+        "Name a directory that can be written in TMPDIR.", "cannot create {0}";
+        "请用 TMPDIR 指定可写的目录。", "无法创建 {0}";
+    }
     NO_DOCUMENT<4> {
         "Run {2}.", "no {0}: {1} does not exist{3}";
         "请运行 {2}。", "没有 {0}：{1} 不存在{3}";

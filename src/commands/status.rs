@@ -27,6 +27,9 @@ use crate::store::Stores;
 /// What follows the life that is left.
 const LEFT: &str = " left";
 
+/// The longest path or Redis key that is shown; no path is longer.
+const MAX_PLACE: usize = 4096; // characters
+
 /// The longest AppID that is shown of a document.
 const MAX_APPID: usize = 64; // characters
 
@@ -241,7 +244,7 @@ fn screen(statuses: &[AccountStatus], screen: &Screen<'_>) -> String {
             row.push(Cell::new(since).coloured(colour.filter(|_| status.trouble_since.is_some())));
         }
         let Some(Cells { left, appid, published }) = cells else {
-            return Row { cells: row, path: Some(status.place.clone()) };
+            return Row { cells: row, path: Some(printable(&status.place, MAX_PLACE)) };
         };
         row.extend([
             Cell::new(left),
@@ -343,7 +346,7 @@ fn text(statuses: &[AccountStatus]) -> String {
         let state = status.state().word();
         let head = format!("{name:name_width$}  {state:state_width$}");
         let line = match cells {
-            None => writeln!(text, "{head}  {}{trouble}", status.place),
+            None => writeln!(text, "{head}  {}{trouble}", printable(&status.place, MAX_PLACE)),
             Some(Cells { left, appid, published }) => {
                 let left = format!("{left}{LEFT}");
                 let since = rfc3339(published.created_at);

@@ -17,6 +17,9 @@ texts! {
     EMPTY_PATH =
         "Write a path: it is empty",
         "请填写路径：为空";
+    CONTROL_IN_PATH =
+        "Write a path without control characters: it has one",
+        "请填写不含控制字符的路径：其中含有";
     LARGE_NUMBER =
         "Write a smaller number: it is too large",
         "请填写较小的数字：数字过大";

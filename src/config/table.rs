@@ -301,6 +301,9 @@ impl<'a> Value<'a> {
         if path.as_os_str().is_empty() {
             return Err(faults::EMPTY_PATH.to_owned());
         }
+        if self.text()?.contains(char::is_control) {
+            return Err(faults::CONTROL_IN_PATH.to_owned());
+        }
         Ok(self.resolve(path))
     }
 

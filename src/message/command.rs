@@ -38,6 +38,11 @@ pub(crate) fn set_mode(mode: u32) {
     let _ = MODE.set(format!("{mode:04o}"));
 }
 
+/// Whether the accounts of this run are those of a config, and not the one of the command line.
+pub(crate) fn has_config() -> bool {
+    OF_PROCESS.get().is_some_and(|options| options.has_config)
+}
+
 /// Returns a command about an account of this run, or about all: `verb` with the flags `more`. It is marked as a command.
 pub(crate) fn command(verb: &str, account: Option<&str>, more: &[&str]) -> String {
     marked(&unmarked(verb, account, more))

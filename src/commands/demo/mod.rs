@@ -26,11 +26,12 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Exit> {
     let outcome = runtime.block_on(run_until_shutdown(args.full, args.keep));
     // After an interruption the scenario's thread can still be in its last step; the sandbox refuses to start more.
     runtime.shutdown_background();
-    outcome.map(|()| Exit::Done)
+    outcome
 }
 
-/// Runs the scenario to its end or until a signal. With `keep`, its servers stay until a signal. Cleans up in each case.
-async fn run_until_shutdown(full: bool, keep: bool) -> Result<()> {
+/// Runs the scenario to its end, or until a signal, which is a failure if not all was shown. With `keep`, its servers stay until a signal. Cleans up
+/// in each case.
+async fn run_until_shutdown(full: bool, keep: bool) -> Result<Exit> {
     // Before anything is created, so that a signal cannot leave it behind.
     let mut shutdown = Shutdown::listen_with_hangup().context("cannot wait for signals")?;
     let sandbox = Arc::new(Sandbox::create()?);
@@ -47,13 +48,14 @@ async fn run_until_shutdown(full: bool, keep: bool) -> Result<()> {
     })
     .await;
     let outcome = match finished {
-        None => Ok(()),
+        // Those who had it go on end it themselves.
+        None => Ok(if keep { Exit::Done } else { Exit::Failure }),
         Some(joined) => {
             let outcome = joined.context("the story broke off").and_then(|outcome| outcome);
             if keep && outcome.is_ok() {
                 interrupted.await;
             }
-            outcome
+            outcome.map(|()| Exit::Done)
         }
     };
     sandbox.remove();

@@ -10,9 +10,10 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use socket2::{Domain, Socket, Type};
 
+use crate::commands::messages;
 use crate::commands::output::terminal;
 use crate::language::{self, Language};
 use crate::log::printable;
@@ -46,7 +47,7 @@ impl Sandbox {
         DirBuilder::new()
             .mode(0o700)
             .create(&dir)
-            .with_context(|| format!("cannot create {}", dir.display()))?;
+            .map_err(|err| anyhow!(messages::NO_DEMO_DIR.quoting([&dir.display()], err)))?;
         Ok(Sandbox { dir, servers: Mutex::new(Some(Vec::new())) })
     }
 

@@ -32,6 +32,10 @@ messages! {
         "Move it away, or choose another path.", "something else is there, and it is not a socket";
         "请移走它，或换一个路径。", "该路径已被占用，且不是套接字";
     }
+    NO_PROC<0> {
+        "Mount /proc.", "the mode of the socket cannot be set without it";
+        "请挂载 /proc。", "缺少 /proc，无法设置套接字的权限";
+    }
     IN_USE<1> {
         "Stop the process that listens there (ss -lxp src {0}), or choose another path.", "the address is in use";
         "请停止监听该套接字的程序（ss -lxp src {0}），或换一个路径。", "地址已被占用";
@@ -158,7 +162,13 @@ impl BoundSocket {
                 let bound = socket.bind(&SockAddr::unix(path)?);
                 bound.map_err(|err| explain(err, path, Doing::Writing))?;
                 // No peer can connect before `listen`, so the mode by the umask lets none in.
-                (socket, Some(SocketFile::new(path)?))
+                let file = SocketFile::new(path).map_err(|err| {
+                    match Path::new("/proc/self").exists() {
+                        true => anyhow::Error::new(err),
+                        false => anyhow::anyhow!(NO_PROC.quoting([], err)),
+                    }
+                })?;
+                (socket, Some(file))
             }
         };
         socket.listen(BACKLOG)?;

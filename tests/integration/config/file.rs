@@ -195,6 +195,7 @@ fn each_error_has_line_key_and_what_is_expected() {
             "redis.also: entry 1.format: Write text or json-string: there is no such format",
         ),
         ("serve = 1", "serve: Write a table like [serve]: found an integer"),
+        ("dir = \"a\\u0000b\"", "dir: Write a path without control characters: it has one"),
         ("[serve]\nlisten = 7200", "serve.listen: Write a string in quotes: found an integer"),
         (
             "[serve]\nlisten = 'example.com:80'",

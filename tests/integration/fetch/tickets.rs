@@ -223,6 +223,12 @@ fn a_ticket_type_that_the_api_lacks_or_that_is_listed_twice_is_a_config_error() 
         "里加上 \"jsapi\"",
     ]);
     home.run(&["get", "--ticket", "nope"]).exits(2).says(&["one of jsapi, wx_card"]);
+    // No command would fetch one for the account of the command line.
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
+    for args in [&["get", "--ticket", "jsapi"][..], &["sign", "https://shop.example/"]] {
+        let ran = sandbox.run(args).exits(3).says(&["Put the account into a config, with tickets"]);
+        assert!(!ran.stderr.contains("wxtoken fetch"), "{}", ran.stderr);
+    }
 }
 
 #[test]

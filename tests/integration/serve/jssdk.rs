@@ -148,9 +148,10 @@ fn sign_prints_what_a_page_needs_and_says_what_is_missing() {
     let agent = ["sign", URL, "--agentid", "1000002"];
     sandbox.run(&agent).exits(2).says(&["one of jsapi, wx_card"]);
     let work = sandbox.on("work");
-    work.run(&agent)
-        .exits(3)
-        .says(&["no agent_config ticket", "Put \"agent_config\" into tickets"]);
+    work.run(&agent).exits(3).says(&[
+        "no agent_config ticket",
+        "Put the account into a config, with tickets = [\"agent_config\"]",
+    ]);
     work.publish_ticket("agent_config", "AGENT_TICKET", 7200, 0);
     let ran = work.run(&agent).exits(0);
     assert_signs(&ran.json(), "AGENT_TICKET", URL);

@@ -34,9 +34,9 @@ messages! {
         "请使用 {0} 方法。", "该路径不支持其他方法";
     }
     NO_SUCH_TICKET<2> {
-        "On the server, put \"{1}\" into tickets = […] of [account.{0}] in the config.",
+        "On the server, put \"{1}\" into tickets = […] of [account.{0}], in a config.",
         "no {1} tickets of the account {0} are kept here";
-        "请在服务器配置 [account.{0}] 的 tickets 中加上 \"{1}\"。", "服务器未保存该账号的 {1} ticket";
+        "请在服务器的配置文件 [account.{0}] 中，为 tickets 加上 \"{1}\"。", "服务器未保存该账号的 {1} ticket";
     }
     /// Of a type that the API does not have.
     UNKNOWN_TICKET<2> {
