@@ -343,9 +343,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::model::api::{Api, Rules};
     use crate::model::document::parse_rfc3339;
-    use crate::model::location::Location;
     use crate::os::clock::SystemClock;
     use crate::os::timestamp::BootId;
 
@@ -362,17 +360,7 @@ mod tests {
     }
 
     fn cached(dir: &Path) -> CachedDocument {
-        let account = Account {
-            name: "default".to_owned(),
-            appid: Some("wx1".to_owned()),
-            api: Api::Stable,
-            rules: Rules::Stable,
-            refresh_before: Duration::from_secs(300),
-            location: Location::File(dir.join("default.json")),
-            tickets: Vec::new(),
-            on_change: None,
-            on_trouble: None,
-        };
+        let account = Account::for_tests(dir.join("default.json"));
         CachedDocument::new(account, Stores::new(Arc::new(SystemClock)))
     }
 

@@ -352,22 +352,10 @@ mod tests {
 
     use super::*;
     use crate::model::account::Account;
-    use crate::model::api::Rules;
-    use crate::model::location::Location;
     use crate::upstream::config::{Origin, UpstreamConfig};
 
     fn account(dir: &Path, name: &str, appid: Option<&str>) -> Account {
-        Account {
-            name: name.to_owned(),
-            appid: appid.map(str::to_owned),
-            api: Api::Stable,
-            rules: Rules::Stable,
-            refresh_before: Duration::from_secs(300),
-            location: Location::File(dir.join(name)),
-            tickets: Vec::new(),
-            on_change: None,
-            on_trouble: None,
-        }
+        Account { appid: appid.map(str::to_owned), ..Account::for_tests(dir.join(name)) }
     }
 
     fn accounts(

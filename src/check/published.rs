@@ -186,8 +186,6 @@ mod tests {
 
     use super::super::Verdict;
     use super::*;
-    use crate::model::api::Api;
-    use crate::model::location::Location;
 
     fn at(secs: i64) -> Timestamp {
         let wall = UtcDateTime::from_unix_timestamp(1_790_000_000 + secs).unwrap();
@@ -200,15 +198,10 @@ mod tests {
 
     fn account(rules: Rules, refresh_before: u64) -> Account {
         Account {
-            name: "shop".to_owned(),
             appid: None,
-            api: Api::Stable,
             rules,
             refresh_before: Duration::from_secs(refresh_before),
-            location: Location::File("/nowhere/shop.json".into()),
-            tickets: Vec::new(),
-            on_change: None,
-            on_trouble: None,
+            ..Account::for_tests("/nowhere/shop.json")
         }
     }
 

@@ -69,23 +69,32 @@ impl Account {
 }
 
 #[cfg(test)]
+impl Account {
+    /// Returns an account on `stable` with the AppID wx1, which is published at this path and has its name.
+    pub(crate) fn for_tests(path: impl Into<std::path::PathBuf>) -> Account {
+        let path = path.into();
+        Account {
+            name: path.file_stem().unwrap().to_string_lossy().into_owned(),
+            appid: Some("wx1".to_owned()),
+            api: Api::Stable,
+            rules: Rules::Stable,
+            refresh_before: Duration::from_secs(300),
+            location: Location::File(path),
+            tickets: Vec::new(),
+            on_change: None,
+            on_trouble: None,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::secret::Secret;
     use crate::os::timestamp::Timestamp;
 
     fn account(appid: Option<&str>, rules: Rules) -> Account {
-        Account {
-            name: "shop".to_owned(),
-            appid: appid.map(str::to_owned),
-            api: Api::Stable,
-            rules,
-            refresh_before: Duration::from_secs(300),
-            location: Location::File("/d/shop.json".into()),
-            tickets: Vec::new(),
-            on_change: None,
-            on_trouble: None,
-        }
+        Account { appid: appid.map(str::to_owned), rules, ..Account::for_tests("/d/shop.json") }
     }
 
     #[test]

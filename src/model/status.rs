@@ -372,22 +372,16 @@ impl Published {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::api::{Api, Rules};
-    use crate::model::location::Location;
+    use crate::model::api::Rules;
 
     const NOW: Timestamp = Timestamp::of_wall(UtcDateTime::UNIX_EPOCH);
 
     fn account(appid: Option<&str>, rules: Rules) -> Account {
         Account {
-            name: "shop".to_owned(),
             appid: appid.map(str::to_owned),
-            api: Api::Stable,
             rules,
-            refresh_before: Duration::from_secs(300),
-            location: Location::File("/d/shop.json".into()),
             tickets: vec![TicketType::parse("jsapi").unwrap()],
-            on_change: None,
-            on_trouble: None,
+            ..Account::for_tests("/d/shop.json")
         }
     }
 

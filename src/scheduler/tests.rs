@@ -13,9 +13,7 @@ use tempfile::TempDir;
 use tokio::task::{LocalSet, yield_now};
 
 use super::*;
-use crate::model::api::{Api, Rules};
 use crate::model::document::Document;
-use crate::model::location::Location;
 use crate::model::secret::Salt;
 use crate::model::status::{ClientIdentity, Suspicion, Witness};
 use crate::os::clock::testing::VirtualClock;
@@ -104,17 +102,7 @@ struct SchedulerFixture {
 impl SchedulerFixture {
     fn new() -> SchedulerFixture {
         let dir = tempfile::tempdir().unwrap();
-        let account = Account {
-            name: "shop".to_owned(),
-            appid: Some("wx1".to_owned()),
-            api: Api::Stable,
-            rules: Rules::Stable,
-            refresh_before: Duration::from_secs(300),
-            location: Location::File(dir.path().join("shop.json")),
-            tickets: Vec::new(),
-            on_change: None,
-            on_trouble: None,
-        };
+        let account = Account::for_tests(dir.path().join("shop.json"));
         let clock = VirtualClock::new();
         let shared_clock: Arc<dyn Clock> = Arc::new(clock.clone());
         let stores = Stores::new(Arc::clone(&shared_clock));

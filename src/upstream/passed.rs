@@ -154,20 +154,9 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::model::api::Api;
 
     fn account(name: &str, rules: Rules, file: &Path) -> Account {
-        Account {
-            name: name.to_owned(),
-            appid: None,
-            api: Api::Stable,
-            rules,
-            refresh_before: Duration::ZERO,
-            location: Location::File(file.to_owned()),
-            tickets: Vec::new(),
-            on_change: None,
-            on_trouble: None,
-        }
+        Account { name: name.to_owned(), rules, ..Account::for_tests(file) }
     }
 
     #[test]

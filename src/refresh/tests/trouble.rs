@@ -7,7 +7,6 @@ use std::sync::Arc;
 use super::*;
 use crate::model::account::Account;
 use crate::model::address::redis_url::RedisUrl;
-use crate::model::api::Api;
 use crate::model::kind::DocumentKind;
 use crate::model::location::{Location, RedisLocation, RedisSettings};
 use crate::os::hook::{Hook, HookKind};
@@ -15,17 +14,7 @@ use crate::refresh::trouble::{RefreshCondition, Telling, TroubleCause, TroubleSu
 use crate::store::TroubleClaim;
 
 fn account(location: Location) -> Account {
-    Account {
-        name: "shop".to_owned(),
-        appid: Some("wx1".to_owned()),
-        api: Api::Stable,
-        rules: Rules::Stable,
-        refresh_before: MARGIN,
-        location,
-        tickets: Vec::new(),
-        on_change: None,
-        on_trouble: None,
-    }
+    Account { location, ..Account::for_tests("shop.json") }
 }
 
 fn in_redis() -> Location {

@@ -55,15 +55,12 @@ pub(crate) fn open<'a>(presented: &str, keys: &'a Keys, accounts: &Accounts) -> 
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::time::Duration;
 
     use super::*;
     use crate::accounts::{AccountPlan, AccountResources};
     use crate::model::account::Account;
-    use crate::model::api::{Api, Rules};
     use crate::model::client_key::api_scope::ApiScope;
     use crate::model::client_key::{self, KeyLine, OPAQUE_PREFIX};
-    use crate::model::location::Location;
 
     #[test]
     fn a_token_stands_for_its_key_and_account_while_both_and_the_accounts_own_are_there() {
@@ -72,17 +69,7 @@ mod tests {
         let plan = |name: &str| {
             let path = dir.path().join(name);
             fs::write(&path, document.replace("T1", &format!("T-{name}"))).unwrap();
-            let account = Account {
-                name: name.to_owned(),
-                appid: Some("wx1".to_owned()),
-                api: Api::Stable,
-                rules: Rules::Stable,
-                refresh_before: Duration::from_secs(300),
-                location: Location::File(path),
-                tickets: Vec::new(),
-                on_change: None,
-                on_trouble: None,
-            };
+            let account = Account::for_tests(path);
             (AccountPlan { account, refresh: None }, None)
         };
         let plans = ["mall", "shop"].map(plan).into();

@@ -16,7 +16,6 @@ use crate::accounts::{AccountPlan, AccountResources};
 use crate::model::account::Account;
 use crate::model::api::{Api, Rules};
 use crate::model::client_key::{self, KeyLine};
-use crate::model::location::Location;
 use crate::server::access::AccessSources;
 use crate::server::access::keys::Keys;
 
@@ -52,15 +51,10 @@ impl Setup {
         let plan = |name: &str| {
             let api = if name == "crm" { Api::Work } else { Api::Stable };
             let account = Account {
-                name: name.to_owned(),
                 appid: Some(format!("wx-{name}")),
                 api,
                 rules: Rules::from(api),
-                refresh_before: Duration::from_secs(300),
-                location: Location::File(dir.path().join(name)),
-                tickets: Vec::new(),
-                on_change: None,
-                on_trouble: None,
+                ..Account::for_tests(dir.path().join(name))
             };
             (AccountPlan { account, refresh: None }, None)
         };
