@@ -25,7 +25,7 @@ use crate::message::command::command;
 use crate::model::account::Account;
 use crate::model::api::Rules;
 use crate::model::document::{self, Document};
-use crate::model::kind::{DocumentKind, TicketType};
+use crate::model::kind::{DocumentKind, DocumentName, TicketType};
 use crate::model::secret::Secret;
 use crate::model::status::{DocumentStatus, TokenRequest};
 use crate::os::clock::{Clock, SystemClock};
@@ -155,7 +155,7 @@ impl AccountFetch<'_> {
         let name = account.name.as_str();
         let store = self.stores.open(&account.location, &DocumentKind::Token, self.mode);
         let place = account.location.name_of(&DocumentKind::Token);
-        let mut refresh = self.refresh(name, &place, &*store)?;
+        let mut refresh = self.refresh(DocumentName::of_token(name), &place, &*store)?;
         if let Some(memory) = &mut refresh.memory {
             memory.keeps_honoured = true;
         }
@@ -168,7 +168,7 @@ impl AccountFetch<'_> {
         let outcome = outcome.map_err(|failure| self.failed(&failure))?;
         self.warn_of_short_life(&outcome);
         if let Outcome::Kept(_) = outcome {
-            set_mode(name, &*store);
+            set_mode(DocumentName::of_token(name), &*store);
         }
         self.report(&outcome, is_rejected_published)?;
         Ok(matches!(outcome, Outcome::Renewed(_)))
@@ -269,7 +269,7 @@ impl AccountFetch<'_> {
     /// Publishes the ticket of this type. Sets `has_changed` if the token had to be replaced for it, even if it fails then.
     fn fetch_ticket(&self, kind: &TicketType, has_changed: &mut bool) -> Result<()> {
         let AccountFetch { account, upstream, mode, .. } = *self;
-        let name = format!("{}: {kind} ticket", account.name);
+        let name = DocumentName { account: &account.name, ticket: Some(kind) };
         let token_store = self.stores.open(&account.location, &DocumentKind::Token, mode);
         let token_place = account.location.name_of(&DocumentKind::Token);
         let document_kind = DocumentKind::Ticket(kind.clone());
@@ -277,7 +277,7 @@ impl AccountFetch<'_> {
         let refresh = TicketRefresh {
             kind,
             place: &account.location.name_of(&document_kind),
-            token: self.refresh(&name, &token_place, &*token_store)?,
+            token: self.refresh(name, &token_place, &*token_store)?,
             upstream,
             store: &*store,
             replaces_dead_token: true,
@@ -287,7 +287,7 @@ impl AccountFetch<'_> {
         *has_changed |= refresh.has_renewed_token.get();
         self.conditions.note(&document_kind, &TokenRequest::Live, &outcome);
         match outcome {
-            Ok(Outcome::Kept(_)) => set_mode(&name, &*store),
+            Ok(Outcome::Kept(_)) => set_mode(name, &*store),
             Ok(Outcome::Renewed(document) | Outcome::Confirmed(document)) => {
                 let said = messages::TICKET_PUBLISHED.with([&document.token.fingerprint()]);
                 info!(event = "ticket_published", account = account.name; "fetch: {name}: {said}");
@@ -300,7 +300,7 @@ impl AccountFetch<'_> {
     /// Returns the refresh of the token in `store`, which messages call `place`. They begin with `name`.
     fn refresh<'b>(
         &'b self,
-        name: &'b str,
+        name: DocumentName<'b>,
         place: &'b str,
         store: &'b dyn Store,
     ) -> Result<Refresh<'b>> {
@@ -346,7 +346,7 @@ impl AccountFetch<'_> {
 }
 
 /// Gives a document that stays published the mode of this run. A failure costs no token.
-fn set_mode(name: &str, store: &dyn Store) {
+fn set_mode(name: DocumentName<'_>, store: &dyn Store) {
     if let Err(err) = store.apply_settings() {
         debug!("{name}: the document is left as it is: {err:#}");
     }

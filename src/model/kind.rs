@@ -24,6 +24,31 @@ pub(crate) enum DocumentKind {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct TicketType(String);
 
+/// How messages name a document: by its account, and a ticket by its type as well.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DocumentName<'a> {
+    pub(crate) account: &'a str,
+    /// `None` for the token.
+    pub(crate) ticket: Option<&'a TicketType>,
+}
+
+impl<'a> DocumentName<'a> {
+    /// Returns the name of an account's token.
+    pub(crate) fn of_token(account: &'a str) -> DocumentName<'a> {
+        DocumentName { account, ticket: None }
+    }
+}
+
+impl fmt::Display for DocumentName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.account)?;
+        match self.ticket {
+            Some(kind) => write!(f, ": {kind} ticket"),
+            None => Ok(()),
+        }
+    }
+}
+
 impl TicketType {
     /// Accepts 1 to 32 lowercase letters, digits and underscores; `None` for anything else.
     pub(crate) fn parse(name: &str) -> Option<TicketType> {

@@ -123,7 +123,7 @@ impl<'a> Turn<'a> {
 
     /// Returns the command that asks WeChat all the same.
     fn at_once(&self) -> String {
-        command("fetch", self.refresh.name.split(':').next(), &["--force"])
+        command("fetch", Some(self.refresh.name.account), &["--force"])
     }
 
     /// Asks WeChat whether it honours the token of a document that is not due and was got with another secret. Returns `None`

@@ -9,6 +9,7 @@ use crate::log::{self, debug, printable};
 use crate::message::messages;
 use crate::model::api::Rules;
 use crate::model::document::{self, CLASSIC_OVERLAP, Document};
+use crate::model::kind::DocumentName;
 use crate::model::secret::Secret;
 use crate::model::status::TokenRequest;
 use crate::os::clock::{Clock, with_jitter};
@@ -71,8 +72,8 @@ pub(crate) enum Outcome {
 
 /// The refresh of one document.
 pub(crate) struct Refresh<'a> {
-    /// The account's name, for messages.
-    pub(crate) name: &'a str,
+    /// The name of the document for which it is done.
+    pub(crate) name: DocumentName<'a>,
     /// The document's place, for messages.
     pub(crate) place: &'a str,
     /// Empty if unknown, which only a mirror may be.

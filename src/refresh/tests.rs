@@ -11,6 +11,7 @@ use super::*;
 use crate::error::Exit;
 use crate::model::document::rfc3339;
 use crate::model::errcode::{CallKind, Platform, Refusal};
+use crate::model::kind::DocumentName;
 use crate::model::secret::Secret;
 use crate::os::clock::testing::VirtualClock;
 use crate::store::{Lease, LostRequests, Publisher, Record, RecordChange};
@@ -226,7 +227,7 @@ impl Fixture {
 
     fn refresh(&self) -> Refresh<'_> {
         Refresh {
-            name: "default",
+            name: DocumentName::of_token("default"),
             place: "default.json",
             appid: "wx1",
             rules: self.rules,

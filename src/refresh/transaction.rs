@@ -10,6 +10,7 @@ use crate::log::{debug, error};
 use crate::message::{action_first, messages};
 use crate::model::api::Rules;
 use crate::model::document::Document;
+use crate::model::kind::DocumentName;
 use crate::os::local_time::local;
 use crate::os::timestamp::Timestamp;
 use crate::sabotage::{Bug, has_bug};
@@ -31,8 +32,7 @@ impl Refresh<'_> {
 
 /// One refresh under a lease: the document published at its beginning, and what has been done to it since.
 pub(super) struct Transaction<'a> {
-    /// The account's name, for messages.
-    name: &'a str,
+    name: DocumentName<'a>,
     published: Option<&'a Document>,
     publisher: Box<dyn Publisher>,
     /// The shortened document that is published now.
@@ -45,7 +45,7 @@ pub(super) struct Transaction<'a> {
 
 impl<'a> Transaction<'a> {
     pub(super) fn new(
-        name: &'a str,
+        name: DocumentName<'a>,
         published: Option<&'a Document>,
         publisher: Box<dyn Publisher>,
     ) -> Transaction<'a> {
@@ -147,7 +147,7 @@ impl<'a> Transaction<'a> {
                 {
                     let (name, ends) = (self.name, local(shortened.expires_at(now)));
                     let said = NOT_PUT_BACK.with([&ends]);
-                    let account = name.split(':').next().unwrap_or_default();
+                    let account = name.account;
                     error!(
                         event = "not_put_back", account = account;
                         "{name}: {}", action_first(&format!("{said}: {err:#}"))

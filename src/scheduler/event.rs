@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::log::{debug, error, info, notice};
 use crate::message::command::{command, report_rejected};
 use crate::message::{action_first, messages, notes};
+use crate::model::kind::DocumentName;
 
 /// A pause after which it is said how not to wait for it.
 const FAR_AWAY: Duration = Duration::from_secs(5 * 60);
@@ -69,9 +70,9 @@ pub(super) enum WhyAsked {
 }
 
 impl Event {
-    /// Logs the event; `name` is the account's, with the type of the ticket if it is about one.
-    pub(super) fn log(self, name: &str) {
-        let account = name.split(':').next().unwrap_or_default();
+    /// Logs the event, which is about this document.
+    pub(super) fn log(self, name: DocumentName<'_>) {
+        let account = name.account;
         match self {
             Event::Accepted { token, why } => {
                 let said = match why {

@@ -17,7 +17,7 @@ use super::state::messages;
 use crate::log::error;
 use crate::message::action_first;
 use crate::model::api::Rules;
-use crate::model::kind::{DocumentKind, TicketType};
+use crate::model::kind::{DocumentKind, DocumentName, TicketType};
 use crate::model::secret::Secret;
 use crate::model::status::{ClientIdentity, TokenRequest};
 use crate::os::clock::Clock;
@@ -271,7 +271,7 @@ impl JobContext {
     ) -> anyhow::Result<Refresh<'a>> {
         let Settings { account, token_store, .. } = &*self.settings;
         Ok(Refresh {
-            name: &account.name,
+            name: DocumentName::of_token(&account.name),
             place,
             appid: account.needed_appid()?,
             rules: account.rules,

@@ -26,7 +26,7 @@ use super::ticket::TicketSchedule;
 use crate::log::debug;
 use crate::model::account::Account;
 use crate::model::document::Document;
-use crate::model::kind::TicketType;
+use crate::model::kind::{DocumentName, TicketType};
 use crate::model::secret::Secret;
 use crate::model::status::{RefreshFailure, TokenDemand, Unavailable};
 use crate::os::clock::timeout;
@@ -375,11 +375,9 @@ impl Worker {
     }
 
     fn log(&self, events: Vec<Event>, ticket: Option<&TicketType>) {
-        let mut name = self.settings.borrow().account.name.clone();
-        if let Some(kind) = ticket {
-            name += &format!(": {kind} ticket");
-        }
-        events.into_iter().for_each(|event| event.log(&name));
+        let settings = self.settings.borrow();
+        let name = DocumentName { account: &settings.account.name, ticket };
+        events.into_iter().for_each(|event| event.log(name));
     }
 
     fn now(&self) -> Instant {

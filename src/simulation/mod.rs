@@ -26,7 +26,7 @@ use self::tape::Tape;
 use self::wechat::{APPID, SimulatedUpstream, Weather, issue, secret_of};
 use self::world::{Event, Fate, START, World, with};
 use crate::model::api::Rules;
-use crate::model::kind::{DocumentKind, TicketType};
+use crate::model::kind::{DocumentKind, DocumentName, TicketType};
 use crate::model::secret::Secret;
 use crate::model::status::TokenRequest;
 use crate::os::clock::Clock;
@@ -526,7 +526,7 @@ fn fetch(host: usize, request: &TokenRequest) {
         keeps_honoured: true,
     };
     let refresh = || Refresh {
-        name: "shop",
+        name: DocumentName::of_token("shop"),
         place: "shop.json",
         appid: APPID,
         rules: options.rules_of(host),

@@ -1,6 +1,7 @@
 //! Thousands of refreshes by the rules of the mock WeChat, on virtual time. Every token that a reader takes has to work
 //! for as long as was promised with it.
 
+use crate::model::kind::DocumentName;
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -142,7 +143,7 @@ impl Simulation {
         self.outcomes.replace(outcomes.into_iter().collect());
         let refresh = Refresh {
             place: "default.json",
-            name: "default",
+            name: DocumentName::of_token("default"),
             appid: "wx1",
             rules: self.rules,
             refresh_before: self.margin,
