@@ -71,7 +71,8 @@ pub(crate) fn parse_rfc3339(text: &str) -> Option<UtcDateTime> {
 
 /// Returns the time `secs` seconds ago, as documents have it.
 pub(crate) fn time_ago(secs: i64) -> String {
-    rfc3339(UtcDateTime::now() - time::Duration::seconds(secs))
+    let at = UtcDateTime::now() - time::Duration::seconds(secs);
+    rfc3339(at.replace_nanosecond(0).unwrap())
 }
 
 /// Writes a file and sets its mode, whatever the umask.
