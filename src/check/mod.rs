@@ -2,7 +2,6 @@
 //! no call of its own but a ping.
 
 use std::fmt::Display;
-use std::time::Duration;
 
 use crate::error::Exit;
 use crate::message::{Message, Note, action_first};
@@ -91,9 +90,4 @@ impl Finding {
             None => self,
         }
     }
-}
-
-/// A span of time in whole seconds, for people.
-fn span(span: Duration) -> String {
-    humantime::format_duration(Duration::from_secs(span.as_secs())).to_string()
 }

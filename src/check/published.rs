@@ -4,10 +4,11 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use super::{Finding, messages, span};
+use super::{Finding, messages};
 use crate::error::Exit;
 use crate::log::printable;
 use crate::message::command::{command, report_rejected};
+use crate::message::span;
 use crate::model::account::Account;
 use crate::model::api::Rules;
 use crate::model::document::{CLASSIC_OVERLAP, Document};

@@ -4,8 +4,9 @@
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
-use super::{Finding, Verdict, messages, span};
+use super::{Finding, Verdict, messages};
 use crate::error::Exit;
+use crate::message::span;
 use crate::model::api::Rules;
 use crate::model::errcode::{Class, Platform};
 use crate::os::clock::Clock;
@@ -141,7 +142,7 @@ mod tests {
             (Some(6), Verdict::Notice, "6s ahead of"),
             (Some(-299), Verdict::Notice, "4m 59s behind"),
             (Some(300), Verdict::Problem(Exit::Failure), "5m ahead of"),
-            (Some(-86_400), Verdict::Problem(Exit::Failure), "1day behind"),
+            (Some(-86_400), Verdict::Problem(Exit::Failure), "1d behind"),
             (None, Verdict::Notice, "does not tell"),
         ] {
             let finding = judged(secs);

@@ -9,8 +9,8 @@ use super::messages;
 use crate::config::SYSTEM_DIR;
 use crate::language::in_both;
 use crate::log::printable;
-use crate::message::action_first;
 use crate::message::command::{command, has_config};
+use crate::message::{action_first, span};
 use crate::model::account::Account;
 use crate::model::document::{Document, whole_seconds};
 use crate::model::kind::DocumentKind;
@@ -76,12 +76,12 @@ pub(super) fn unusable(
         // A token without any life left is not usable, whatever `min_life` is.
         Ok(published) if published.life.is_zero() => {
             let ago = (now.wall - published.expires_at).whole_seconds().max(0) as u64;
-            let ago = humantime::format_duration(Duration::from_secs(ago));
+            let ago = span(Duration::from_secs(ago));
             let expires_at = local(published.expires_at);
             messages::EXPIRED.first([&what, &expires_at, &ago, &fetch()])
         }
         Ok(published) if published.life < min_life => {
-            let [life, min_life] = [published.life, min_life].map(humantime::format_duration);
+            let [life, min_life] = [published.life, min_life].map(span);
             match published.is_due {
                 true => messages::TOO_SHORT.first([&what, &life, &min_life, &fetch()]),
                 false => messages::NOT_DUE.first([&what, &life, &min_life]),

@@ -20,8 +20,8 @@ use crate::config::{AccountSettings, Config, Secrets};
 use crate::error::Exit;
 use crate::language::in_both;
 use crate::log::{debug, error, info, notice};
-use crate::message::Message;
 use crate::message::command::command;
+use crate::message::{Message, span};
 use crate::model::account::Account;
 use crate::model::api::Rules;
 use crate::model::document::{self, Document};
@@ -181,7 +181,7 @@ impl AccountFetch<'_> {
                 in_both(" (no live token is published)", "（没有已发布的可用 token）")
             }
             life => {
-                let life = humantime::format_duration(life);
+                let life = span(life);
                 in_both(
                     format!(" (the published token lives for {life})"),
                     format!("（已发布的 token 剩余 {life}）"),
@@ -199,7 +199,7 @@ impl AccountFetch<'_> {
             && document.expires_in <= account.refresh_before
         {
             let (life, margin) = (document.expires_in, account.refresh_before);
-            let [life, margin] = [life, margin].map(humantime::format_duration);
+            let [life, margin] = [life, margin].map(span);
             let name = &account.name;
             error!(
                 event = "refresh_before_too_long", account = name;
@@ -214,7 +214,7 @@ impl AccountFetch<'_> {
         let name = account.name.as_str();
         let describe = |document: &Document| {
             let life = document.promise(self.clock.now(), account.rules, account.refresh_before);
-            let life = humantime::format_duration(life);
+            let life = span(life);
             messages::LIFE.with([&document.token.fingerprint(), &life])
         };
         match (outcome, request) {

@@ -16,6 +16,7 @@ use crate::config::{Config, Secrets};
 use crate::error::Exit;
 use crate::language::Language;
 use crate::log::printable;
+use crate::message::span;
 use crate::model::document::rfc3339;
 use crate::model::exposition::Exposition;
 use crate::model::kind::DocumentKind;
@@ -306,7 +307,7 @@ struct Cells<'a> {
 impl<'a> StatusLine<'a> {
     fn new(name: String, noun: &'static str, status: &'a DocumentStatus) -> StatusLine<'a> {
         let cells = status.published.as_ref().ok().map(|published| Cells {
-            left: humantime::format_duration(published.life).to_string(),
+            left: span(published.life),
             appid: printable(&published.appid, MAX_APPID),
             published,
         });

@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use super::{Config, first_of_list, variable};
 use crate::log;
 use crate::message::command::RunOptions;
+use crate::message::span;
 use crate::model::account::DEFAULT_ACCOUNT;
 use crate::upstream::credentials;
 
@@ -30,8 +31,7 @@ impl Config<'_> {
             None => of_unit(),
             Some(_) => None,
         });
-        let refresh_before = given.refresh_before.map(humantime::format_duration);
-        let refresh_before = refresh_before.map(|it| it.to_string().replace(' ', ""));
+        let refresh_before = given.refresh_before.map(|it| span(it).replace(' ', ""));
         let common = [
             ("--config", path(&self.common.config)),
             ("--dir", path(&dir)),

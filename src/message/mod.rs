@@ -10,6 +10,9 @@ use std::fmt::Display;
 use crate::language::{ACTION_MARKS, Language, in_both};
 
 pub(crate) mod command;
+mod span;
+
+pub(crate) use span::span;
 
 /// A message with `N` values, `{0}` to `{N-1}` in its texts.
 #[derive(Debug)]

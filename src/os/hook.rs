@@ -23,7 +23,7 @@ use super::descriptors::shortage::is_shortage;
 use super::fault::{Doing, explained};
 use crate::language::{bilingual, in_both};
 use crate::log;
-use crate::message::{action_first, cannot, messages, notes};
+use crate::message::{action_first, cannot, messages, notes, span};
 
 /// How long a hook may go on after SIGTERM before it is killed.
 const GRACE: Duration = Duration::from_secs(1);
@@ -354,7 +354,7 @@ impl fmt::Display for HookFailure {
                 ENDED.with([program, &how])
             }
             HookFailureCause::TimedOut(timeout) => {
-                TIMED_OUT.with([program, &humantime::format_duration(*timeout), &self.kind.key()])
+                TIMED_OUT.with([program, &span(*timeout), &self.kind.key()])
             }
             HookFailureCause::CutShort => CUT_SHORT.with([program]),
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::log::{debug, error, info, notice};
 use crate::message::command::{command, report_rejected};
-use crate::message::{action_first, messages, notes};
+use crate::message::{action_first, messages, notes, span};
 use crate::model::kind::DocumentName;
 
 /// A pause after which it is said how not to wait for it.
@@ -112,7 +112,7 @@ impl Event {
             }
             Event::Failed { message, pause } => {
                 let at_once = at_once(pause);
-                let pause = humantime::format_duration(Duration::from_secs(pause.as_secs()));
+                let pause = span(pause);
                 error!(
                     event = "refresh_failed", account = account, next_try_in = pause;
                     "serve: {name}: {}", TRYING_AGAIN.with([&message, &pause, &at_once])

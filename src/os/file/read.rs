@@ -17,7 +17,7 @@ use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
 use crate::message::command::quoted_path;
-use crate::message::{cannot, messages};
+use crate::message::{cannot, messages, span};
 use crate::os::fault::{Doing, explain};
 use crate::os::file::dir::Dir;
 use crate::os::file::disk::{File, Metadata};
@@ -146,9 +146,7 @@ impl fmt::Display for ReadError {
             }
             ReadError::TooLarge(max) => TOO_LARGE.with([&format!("{max} bytes")]),
             ReadError::Stale => STALE.text(),
-            ReadError::NotWritten(patience) => {
-                NOT_WRITTEN.with([&humantime::format_duration(*patience)])
-            }
+            ReadError::NotWritten(patience) => NOT_WRITTEN.with([&span(*patience)]),
         })
     }
 }

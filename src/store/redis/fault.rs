@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::connection::{RedisError, WRONG_TYPE};
 use super::messages;
 use crate::language::in_both;
-use crate::message::Message;
+use crate::message::{Message, span};
 use crate::os::descriptors::shortage;
 
 /// The commands that are sent, by themselves or in scripts.
@@ -54,9 +54,7 @@ impl RedisFault {
     /// Describes an error. The server had `timeout` to answer.
     pub(super) fn new(err: &RedisError, timeout: Duration) -> RedisFault {
         let what = match err {
-            _ if err.is_timeout() => {
-                messages::NO_ANSWER.with([&humantime::format_duration(timeout)])
-            }
+            _ if err.is_timeout() => messages::NO_ANSWER.with([&span(timeout)]),
             RedisError::Io(io) if io.kind() == ErrorKind::UnexpectedEof => messages::CLOSED.text(),
             RedisError::Io(io) => described_io(io),
             RedisError::Refused { code, detail } => described_refusal(code, detail),

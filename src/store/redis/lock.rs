@@ -10,6 +10,7 @@ use super::fault::RedisFault;
 use super::scripts::{self, LostArgs};
 use super::server::{DOWN_FOR, RedisServer};
 use crate::log::{self, debug};
+use crate::message::span;
 use crate::os::clock::{Clock, Repetition, with_jitter};
 use crate::os::thread::lock;
 use crate::os::timestamp::Timestamp;
@@ -178,11 +179,7 @@ impl Drop for RedisLock {
         let released =
             self.server.run(|connection| scripts::release_lock(connection, &self.key, &self.owner));
         if let Err(fault) = released {
-            debug!(
-                "the lock {} ends by itself within {}: {fault}",
-                self.key,
-                humantime::format_duration(LIFE)
-            );
+            debug!("the lock {} ends by itself within {}: {fault}", self.key, span(LIFE));
         }
     }
 }
