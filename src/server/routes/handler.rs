@@ -263,9 +263,10 @@ impl<'a> RequestContext<'a> {
                 self.check_loop(account, key, head)?;
                 self.ticket(account, &kind).await.map(Reply::Issued)
             }
-            Route::Jssdk(name) => self.sign_page(name, head).await.map(Reply::Json),
-            Route::Sdk(route) => self.answer_sdk(route, head, body).await.map(Reply::Json),
-            Route::Api => self.answer_api(head, body).await,
+            // Boxed: the memory of a future is moved from one to the next that awaits it, for every request.
+            Route::Jssdk(name) => Box::pin(self.sign_page(name, head)).await.map(Reply::Json),
+            Route::Sdk(it) => Box::pin(self.answer_sdk(it, head, body)).await.map(Reply::Json),
+            Route::Api => Box::pin(self.answer_api(head, body)).await,
         }
     }
 
