@@ -34,8 +34,8 @@ pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// gains nothing from a kept-alive connection.
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long the parser of a connection is kept after an answer. It is most of what a connection costs in memory; a busy
-/// client asks again sooner.
+/// How long the parser of a connection is kept after an answer, or the request in its place. It is most of what a connection
+/// costs in memory; a busy client asks again sooner.
 pub(crate) const PARSER_KEPT: Duration = Duration::from_secs(1);
 
 /// How many connections have a parser at once for that reason alone. If there are more, an answered connection drops its own

@@ -131,17 +131,18 @@ pub(crate) fn with_body(response: Response<Bytes>) -> Response<ResponseBody> {
 /// What a request is answered: a reply, or a rejection, for which the second field is the client if it may come from an SDK.
 pub(crate) type Outcome = Result<Reply, (Rejection, Option<Peer>)>;
 
-/// Returns an answer as hyper writes it to a GET by HTTP/1.1. It is the last one if it `closes` the connection. `None` for an
+/// Returns an answer as hyper writes it to a GET by HTTP/1.1 with the headers `asked`. It is the last one if it `closes` the connection. `None` for an
 /// answer of WeChat's, which streams.
 pub(crate) fn in_bytes(
     answer: Outcome,
-    languages: Option<&HeaderValue>,
+    asked: &HeaderMap,
     closes: bool,
     date: &[u8],
 ) -> Option<Vec<u8>> {
     let (mut bytes, body) = match answer {
         Ok(Reply::Issued(body)) => (ISSUED_HEAD.to_vec(), body),
         answer => {
+            let languages = asked.get(header::ACCEPT_LANGUAGE);
             let response = match answer {
                 Ok(reply) => reply.into_whole(languages).ok()?,
                 Err((rejection, sdk)) => refuse(&rejection, sdk, languages),
@@ -259,7 +260,8 @@ mod tests {
     fn the_head_of_a_token_that_is_written_beforehand_is_that_of_its_response() {
         for closes in [false, true] {
             let body = || Bytes::from_static(b"{\"access_token\":\"T\"}");
-            let bytes = |reply| in_bytes(Ok(reply), None, closes, b"now").expect("whole");
+            let bytes =
+                |reply| in_bytes(Ok(reply), &HeaderMap::new(), closes, b"now").expect("whole");
             let text = String::from_utf8(bytes(Reply::Issued(body()))).expect("text");
             assert_eq!(text.as_bytes(), bytes(Reply::Json(body())), "{text}");
             assert_eq!(text.contains("\r\nconnection: close\r\n"), closes, "{text}");

@@ -177,9 +177,8 @@ impl Connection {
             return Some(ConnectionEnd::TimedOut);
         };
         let is_last = is_last || *closes;
-        let (date, languages) =
-            (state.date.at(at, &*state.clock), head.headers.get(header::ACCEPT_LANGUAGE));
-        let Some(bytes) = response::in_bytes(outcome, languages, is_last, &date) else {
+        let date = state.date.at(at, &*state.clock);
+        let Some(bytes) = response::in_bytes(outcome, &head.headers, is_last, &date) else {
             return Some(ConnectionEnd::Finished); // No call is kept.
         };
         progress.enter(RequestPhase::Writing, at);
