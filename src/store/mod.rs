@@ -137,7 +137,7 @@ impl Stores {
             Location::Redis(redis) => {
                 let store = self.redis_store(redis, location, &DocumentKind::Token, None);
                 let holder = store.lease_holder()?;
-                Ok(holder.map_or(LeaseState::Free, |holder| LeaseState::Held(holder)))
+                Ok(holder.map_or(LeaseState::Free, LeaseState::Held))
             }
         }
     }

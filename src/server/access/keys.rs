@@ -188,10 +188,11 @@ pub(crate) enum KeyScheme {
     Basic,
 }
 
+/// A key as it is presented, and how.
+type PresentedKey = (KeyScheme, Zeroizing<Vec<u8>>);
+
 /// Returns the key that a request presents, and how. `None` if it presents none.
-pub(crate) fn presented_key(
-    headers: &HeaderMap,
-) -> Result<Option<(KeyScheme, Zeroizing<Vec<u8>>)>, AccessError> {
+pub(crate) fn presented_key(headers: &HeaderMap) -> Result<Option<PresentedKey>, AccessError> {
     let mut lines = values(headers, AUTHORIZATION);
     let Some(line) = lines.next() else { return Ok(None) };
     if lines.next().is_some() {
