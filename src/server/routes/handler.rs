@@ -429,7 +429,8 @@ impl<'a> RequestContext<'a> {
 
     /// Returns the account's live ticket of this type as JSON, fetched if there is none.
     async fn ticket(self, account: usize, kind: &TicketType) -> Result<Bytes, Rejection> {
-        self.accounts().ticket(account, kind).await.map_err(|err| match err {
+        let ticket = Box::pin(self.accounts().ticket(account, kind)).await;
+        ticket.map_err(|err| match err {
             NoTicket::NotKept => {
                 let name = self.accounts().names()[account].clone();
                 let types = TicketType::names_on(self.accounts().api(account));
