@@ -60,6 +60,7 @@ use crate::os::ending::Finishing;
 use crate::os::hook::children;
 use crate::os::signals::{self, Hangup, ServerSignals};
 use crate::os::systemd;
+use crate::os::thread::BROKE_OFF;
 
 /// How often the files that a reload reads are checked for changes. A change takes effect at the second check.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -168,8 +169,7 @@ async fn run_until(
             return Poll::Ready(Ok(()));
         }
         if tasks.iter_mut().any(|task| Pin::new(task).poll(cx).is_ready()) {
-            let broke_off = "the server broke off by a fault in wxtoken itself; please report it";
-            return Poll::Ready(Err(anyhow!(broke_off)));
+            return Poll::Ready(Err(anyhow!(BROKE_OFF.text())));
         }
         if !is_told {
             match listening.as_mut().poll(cx) {
