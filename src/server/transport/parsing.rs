@@ -16,7 +16,6 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::time::Sleep;
 
-use super::Transport;
 use super::answer::{Answer, answer};
 use super::connection::{Connection, ConnectionEnd};
 use super::tracked::{BufferedStream, TrackedAnswer, TrackedStream};
@@ -40,7 +39,7 @@ pub(super) async fn answer_requests(
     // Here, and not in the future of the service: hyper wants one that can be moved, and each request would need a box for it.
     let mut answering = pin!(None);
     let Connection { transport, progress, last, .. } = &**connection;
-    let counted = CountedParser::new(transport);
+    let counted = CountedParser::new(&transport.parsers);
     let tracked = TrackedStream { buffered, progress: Rc::clone(progress), has_read_more: false };
     let mut http = http1::Builder::new()
         .max_buf_size(MAX_HEAD)
@@ -166,9 +165,9 @@ impl Future for AwaitedResponse<'_> {
 pub(super) struct CountedParser(Rc<Cell<usize>>);
 
 impl CountedParser {
-    pub(super) fn new(transport: &Transport) -> CountedParser {
-        transport.parsers.set(transport.parsers.get() + 1);
-        CountedParser(Rc::clone(&transport.parsers))
+    pub(super) fn new(parsers: &Rc<Cell<usize>>) -> CountedParser {
+        parsers.set(parsers.get() + 1);
+        CountedParser(Rc::clone(parsers))
     }
 }
 

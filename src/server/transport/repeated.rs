@@ -105,8 +105,8 @@ pub(super) struct LastRequest {
 struct KeptRequest {
     request: Rc<ParsedRequest>,
     has_come_again: bool,
-    /// It takes the memory of a parser, unless all connections share it.
-    _counted: Option<CountedParser>,
+    /// It takes the memory of a parser: its head is in the buffer of the one that parsed it.
+    _counted: CountedParser,
 }
 
 impl LastRequest {
@@ -122,10 +122,7 @@ impl LastRequest {
             self.misses.set(misses.saturating_add(1));
         }
         *kept = None;
-        let request = shared.find(bytes)?;
-        let again = Rc::clone(&request);
-        *kept = Some(KeptRequest { request: again, has_come_again: false, _counted: None });
-        Some(request)
+        shared.find(bytes)
     }
 
     /// Whether the next request may be one to keep.
@@ -152,8 +149,8 @@ impl Connection {
         if is_shared {
             transport.repeated.add(&request);
         }
-        if !request.closes && (is_shared || transport.parsers.get() < MAX_KEPT_PARSERS) {
-            let _counted = (!is_shared).then(|| CountedParser::new(transport));
+        if !request.closes && transport.parsers.get() < MAX_KEPT_PARSERS {
+            let _counted = CountedParser::new(&transport.parsers);
             let kept = KeptRequest { request, has_come_again: false, _counted };
             *self.last.kept.borrow_mut() = Some(kept);
         }
@@ -283,7 +280,8 @@ mod tests {
         let (last, shared) = (LastRequest::default(), SharedRequests::default());
         let keep = |bytes: &str| {
             let request = Rc::new(parsed(bytes, &[]).unwrap());
-            let kept = KeptRequest { request, has_come_again: false, _counted: None };
+            let _counted = CountedParser::new(&Rc::default());
+            let kept = KeptRequest { request, has_come_again: false, _counted };
             *last.kept.borrow_mut() = Some(kept);
         };
         for n in 0..MAX_MISSES {
