@@ -3,6 +3,8 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use time::UtcDateTime;
+
 use super::assert_tells_no_secret;
 use crate::model::address::redis_url::RedisUrl;
 use crate::model::document::Document;
@@ -10,6 +12,7 @@ use crate::model::kind::DocumentKind;
 use crate::model::location::{AlsoFormat, RedisSettings};
 use crate::model::secret::Secret;
 use crate::os::timestamp::Timestamp;
+use crate::store::LostRequests;
 use crate::store::redis::value::{InForce, StoredValue, also_value};
 
 static REDIS: LazyLock<RedisSettings> = LazyLock::new(|| RedisSettings {
@@ -26,6 +29,7 @@ static REDIS: LazyLock<RedisSettings> = LazyLock::new(|| RedisSettings {
 const AGES: [i64; 5] = [-7000, -1, 0, 1, 7000];
 
 pub fn check(data: &[u8]) {
+    check_lost(data);
     let value = StoredValue::parse(&DocumentKind::Token, "wxtoken:shop", &REDIS, data.to_vec());
     assert!(value.document.is_none() || value.damage.is_none());
     assert_eq!(value.document.is_none() && value.damage.is_none(), data.is_empty());
@@ -46,6 +50,20 @@ pub fn check(data: &[u8]) {
         for appid in [stored.appid.clone(), format!("{}x", stored.appid)] {
             check_choice(&stored, age, &appid);
         }
+    }
+}
+
+/// What hosts know of requests without an answer counts for a day at most.
+fn check_lost(data: &[u8]) {
+    let now = UtcDateTime::UNIX_EPOCH + time::Duration::days(20_000);
+    let Some(lost) = LostRequests::parse(data, now) else { return };
+    assert_eq!(LostRequests::parse(lost.to_json().as_bytes(), now).as_ref(), Some(&lost));
+    let mut twice = lost.clone();
+    twice.add(&lost);
+    assert_eq!(twice, lost, "what is known is no other request");
+    if let Some(today) = lost.of_day(now) {
+        assert!((1..=200).contains(&today.count), "{}", today.count);
+        assert!(today.next_at.is_none_or(|at| at > now && at < now + time::Duration::minutes(10)));
     }
 }
 
