@@ -53,6 +53,8 @@ pub(super) struct Host {
     booted_at: Duration,
     /// By how many millionths its clocks go too fast.
     drift: i64,
+    /// Whether its wall clock is kept right: hosts that share a Redis tell each other the time by it.
+    is_wall_clock_kept: bool,
     /// How far the wall clock is ahead of the true time.
     pub(super) ahead: time::Duration,
     /// The host is suspended until then.
@@ -103,6 +105,7 @@ impl Host {
             known_dead: None,
             link: Link::default(),
             drift: options.drifts[number % options.drifts.len()],
+            is_wall_clock_kept: options.has_redis,
         }
     }
 
@@ -126,7 +129,8 @@ impl Host {
     }
 
     pub(super) fn timestamp(&self, now: Duration) -> Timestamp {
-        let wall = UtcDateTime::UNIX_EPOCH + self.by_its_clock(now) + self.ahead;
+        let shown = if self.is_wall_clock_kept { now } else { self.by_its_clock(now) };
+        let wall = UtcDateTime::UNIX_EPOCH + shown + self.ahead;
         let uptime = self.boot.map(|boot| {
             let [now, booted_at] = [now, self.booted_at].map(|at| self.by_its_clock(at));
             Uptime::new(boot, now.saturating_sub(booted_at))
@@ -141,6 +145,11 @@ impl Host {
         let span = Duration::from_micros(ahead.unsigned_abs());
         if ahead < 0 { now - span } else { now + span }
     }
+}
+
+/// Whether a host has the token's document on its disk, or a copy of it.
+pub(super) fn has_document(host: usize) -> bool {
+    model::machine(host).borrow().version_of("shop.json").is_some()
 }
 
 /// Returns the name of a start of a host.
@@ -170,7 +179,9 @@ impl Clock for HostClock {
         let awake = with(|world| {
             let it = &world.hosts[self.0];
             let to_come = it.suspended_until.saturating_sub(world.now);
-            it.by_its_clock(world.now) + world.observed_for + to_come - START - it.suspended_for
+            let elapsed = it.by_its_clock(world.now) + world.observed_for + to_come - START;
+            // A clock that goes too slow has counted less than it stood still for.
+            elapsed.saturating_sub(it.suspended_for)
         });
         BASE.with(|base| *base) + awake
     }

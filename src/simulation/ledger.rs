@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::host::has_document;
 use super::mirror;
 use super::wechat::Weather;
 use super::world::{START, World};
@@ -64,6 +65,8 @@ pub(super) struct Ledger {
     split_until: Duration,
     /// Whether Redis may have lost what was published since `settled`.
     has_lost_place: bool,
+    /// Whether it has lost everything since then.
+    pub(super) has_lost_all: bool,
     /// When something went wrong the last time.
     trouble_at: Duration,
     /// When a token was made to end sooner than was promised the last time.
@@ -135,9 +138,13 @@ impl Ledger {
         self.doubtful.push(token);
     }
 
-    fn note_first_issue(&mut self, token: &str) {
-        self.note_doubtful(token.to_owned());
-        self.fresh.push(token.to_owned());
+    /// Notes that this was issued for the first time. Hosts of a Redis know there when it was asked for, also if the process is
+    /// killed or stopped before it publishes it.
+    fn note_first_issue(&mut self, token: &str, has_redis: bool) {
+        if !has_redis {
+            self.note_doubtful(token.to_owned());
+            self.fresh.push(token.to_owned());
+        }
     }
 
     /// Notes that a process has published this, or failed to.
@@ -264,7 +271,7 @@ pub(super) fn note_ticket(world: &mut World, issued: &IssuedToken) {
     let ticket = issued.token.expose();
     if world.ledger.tickets.last().is_none_or(|(last, _)| last != ticket) {
         world.ledger.tickets.push((ticket.to_owned(), world.now));
-        world.ledger.note_first_issue(ticket);
+        world.ledger.note_first_issue(ticket, world.options.has_redis);
     }
 }
 
@@ -314,6 +321,10 @@ pub(super) fn before_request(world: &mut World, request: &OurRequest) {
     if world.hosts[request.host].is_clock_wrong {
         world.ledger.take_back(now);
     }
+    if world.ledger.has_lost_all && !has_document(request.host) {
+        world.count("Redis forgets, and a host without a copy asks");
+        world.ledger.promises.iter_mut().for_each(|promise| promise.is_excused = true);
+    }
     if let Some((at, due)) = world.ledger.settled.filter(|_| mints || !request.is_demanded)
         && now < due
         && !std::mem::take(&mut world.ledger.has_lost_place)
@@ -350,7 +361,7 @@ pub(super) fn after_request(world: &mut World, issued: &Result<IssuedToken, i64>
     lost.retain(|at| now - *at < DAY);
     world.ledger.has_minted = is_minted;
     if let (Rules::Work, true, Ok(issued)) = (world.options.rules(), is_minted, issued) {
-        world.ledger.note_first_issue(issued.token.expose());
+        world.ledger.note_first_issue(issued.token.expose(), world.options.has_redis);
     }
     let lost = &mut world.ledger.lost;
     if is_minted {
@@ -491,7 +502,8 @@ fn find_nothing(world: &mut World, host: usize, reader: Reader) {
     // A mirror counts from before its request, and the source from its answer: of each answer, a little less is left.
     let slack = match world.options.source_of(host) {
         Some(_) => Duration::from_secs(20),
-        None => Duration::from_secs(1),
+        // Of hosts whose clocks go at other rates, one may count a second less than another has told.
+        None => Duration::from_secs(1 + u64::from(world.options.drifts.iter().any(|it| *it != 0))),
     };
     let (mut until, at) =
         (world.ledger.view(host, reader).until, world.ledger.view(host, reader).at);
@@ -502,8 +514,10 @@ fn find_nothing(world: &mut World, host: usize, reader: Reader) {
         world.tell(|| format!("host {host} has nothing to hand out"));
     }
     let is_clock_wrong = world.hosts[host].is_clock_wrong;
-    // Its copy of what Redis had could not be written.
-    let has_no_copy = world.options.has_redis && world.hosts[host].disk_full_since.is_some();
+    // Its copy of what Redis had could not be written, and no run has been since that writes one.
+    let was_full = now < world.hosts[host].disk_full_until + HOUR && !has_document(host);
+    let is_full = world.hosts[host].disk_full_since.is_some();
+    let has_no_copy = world.options.has_redis && (is_full || was_full);
     let seen = world.ledger.token_seen_on(host);
     let death = seen.and_then(|token| world.wechat.rules.death_of(&token));
     let is_dead = death.is_some_and(|death| death <= now);
@@ -643,7 +657,7 @@ pub(super) fn note_outcome(
         if !is_mirror && !is_doubtful && !world.ledger.had_trouble_within(now - begun_at, now) {
             let left = document.left(world.hosts[host].timestamp(now));
             let margin = world.options.refresh_before + Duration::from_secs(3);
-            world.ledger.has_lost_place = false;
+            (world.ledger.has_lost_place, world.ledger.has_lost_all) = (false, false);
             world.ledger.settled = Some((begun_at, now + left.saturating_sub(margin)));
         }
     }

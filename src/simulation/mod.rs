@@ -131,6 +131,8 @@ fn proceed_for(days: u64) {
             Event::Client(host, client) => serve::use_token(host, client),
             Event::Timer(number) => serve::ring(number),
             Event::Redis(event) => {
+                // Readers that look once a second have seen all that was published before.
+                observe_all();
                 with(|world| redis::change(world, event));
                 observe_all();
             }

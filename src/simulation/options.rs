@@ -102,10 +102,11 @@ impl Options {
         options.has_tickets = tape.below(2) == 1;
         match setting {
             Setting::Files => return options,
-            Setting::Redis => {}
+            Setting::Redis => options.has_redis = true,
             Setting::Servers => {
                 options.has_servers = true;
                 options.has_revocations = tape.below(4) == 3;
+                options.has_redis = tape.below(3) == 2;
             }
             Setting::Mirrors => {
                 options.has_servers = true;
@@ -115,13 +116,14 @@ impl Options {
                 options.hosts = 2 + tape.below(2) as usize;
                 options.is_chain = tape.below(2) == 1;
                 options.ends_with_cron = tape.below(3) == 2;
-                options.drifts = [(); 3].map(|()| [0, 50, -50, 20][tape.below(4) as usize]);
             }
         }
-        if setting == Setting::Redis {
-            options.has_redis = true;
+        if options.has_redis {
             options.hosts = 1 + tape.below(3) as usize;
             options.timeout = Duration::from_secs([30, 30, 90][tape.below(3) as usize]);
+        }
+        if options.has_servers {
+            options.drifts = [(); 3].map(|()| [0, 50, -50, 20][tape.below(4) as usize]);
         }
         options
     }

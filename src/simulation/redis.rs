@@ -155,6 +155,7 @@ pub(super) fn change(world: &mut World, event: RedisEvent) {
             model::with(|redis| redis.forget());
             world.note("Redis forgets", 0);
             world.count("Redis forgets");
+            world.ledger.has_lost_all = true;
             world.ledger.note_failover(now, Duration::ZERO, false);
             again(world, Event::Redis(event), 6 * DAY);
         }
