@@ -33,7 +33,6 @@ pub(crate) enum Bug {
     LostRequestsNotShared,
     LockNotExtended,
     LockNotLookedAt,
-    CutOffNotCounted,
     FenceDropped,
     EndedDocumentForgotten,
     FailoverValueAccepted,

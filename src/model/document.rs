@@ -399,7 +399,7 @@ impl Document {
 
     /// Returns for how long it has not been known whether the document is in force. Zero if its place is reached.
     fn unseen_for(&self, now: Timestamp) -> Duration {
-        let in_force_at = self.provenance.in_force_at.filter(|_| !has_bug(Bug::CutOffNotCounted));
+        let in_force_at = self.provenance.in_force_at;
         in_force_at.and_then(|at| Duration::try_from(now.since(at)).ok()).unwrap_or_default()
     }
 
