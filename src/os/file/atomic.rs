@@ -9,21 +9,20 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow, bail};
-use rustix::fs::{FileType, Stat, StatxAttributes};
+use anyhow::{Context, Result, anyhow};
 use rustix::io::Errno;
 
 use crate::language::in_both;
 use crate::message::cannot;
-use crate::message::command::quoted_path;
 use crate::os::fault::{Doing, explain};
 use crate::os::file::dir::Dir;
 use crate::os::file::disk::File;
-use crate::os::file::messages::{
-    ATTRIBUTE, MOUNTED_ALONE, NO_FILE_NAME, NOT_REGULAR, STICKY, SYMBOLIC_LINK, TAKEN_OVER,
-};
-use crate::os::file::mounts::is_mount_point;
+use crate::os::file::messages::TAKEN_OVER;
 use crate::sabotage::{Bug, has_bug};
+
+mod names;
+
+use names::{INTERIM, Names, TEMP, TRIAL, TRIAL_LOCK, TRIAL_MOVED, beside, dir_of};
 
 /// A file that is about to be replaced. Everything that can fail on this machine was tried before it exists. Dropped
 /// before [`Replacement::publish`] succeeds, it leaves the old file as it was.
@@ -292,135 +291,6 @@ pub(crate) fn remove_trial(target: &Path) -> Result<()> {
     of_trial.into_iter().try_for_each(|name| names.remove_if_there(name))
 }
 
-// How the names end of the files beside a target that come and go.
-const TEMP: &str = ".tmp";
-const INTERIM: &str = ".now";
-const TRIAL: &str = ".trial";
-const TRIAL_MOVED: &str = ".moved";
-const TRIAL_LOCK: &str = ".check";
-
-/// Returns the name of the hidden file beside a target of this name that ends so.
-fn beside(name: &OsStr, end: &str) -> OsString {
-    let mut own = OsString::with_capacity(1 + name.len() + end.len());
-    own.push(".");
-    own.push(name);
-    own.push(end);
-    own
-}
-
-/// The directory of a target, and the names of the files that come and go there. The names are fixed, so that the next run
-/// finds what a killed one left behind.
-struct Names {
-    dir: Dir,
-    /// The path of the target, for messages.
-    path: PathBuf,
-    target: OsString,
-    /// What will be renamed to the target.
-    temp: OsString,
-    /// The same, while the one at `temp` stays ready.
-    interim: OsString,
-    trial: OsString,
-    trial_moved: OsString,
-    trial_lock: OsString,
-}
-
-impl Names {
-    fn of(target: &Path) -> Result<Names> {
-        if target.file_name().is_none() {
-            bail!(NO_FILE_NAME.with([&target.display()]));
-        }
-        let (dir, name) = Dir::of(target)
-            .map_err(|err| explain(err, &dir_of(target), Doing::Reading))
-            .with_context(|| cannot("open directory", "打开目录", dir_of(target).display()))?;
-        Ok(Names {
-            dir,
-            path: target.to_owned(),
-            target: name.to_owned(),
-            temp: beside(name, TEMP),
-            interim: beside(name, INTERIM),
-            trial: beside(name, TRIAL),
-            trial_moved: beside(name, TRIAL_MOVED),
-            trial_lock: beside(name, TRIAL_LOCK),
-        })
-    }
-
-    fn dir_path(&self) -> PathBuf {
-        dir_of(&self.path)
-    }
-
-    /// What messages call the file of this name.
-    fn shown(&self, name: &OsStr) -> String {
-        self.path.with_file_name(name).display().to_string()
-    }
-
-    fn remove_leftovers(&self) -> Result<()> {
-        if has_bug(Bug::LeftoversStay) {
-            return Ok(());
-        }
-        self.remove_if_there(&self.temp)?;
-        self.remove_if_there(&self.interim)
-    }
-
-    /// Removes a file that a killed process left behind.
-    fn remove_if_there(&self, name: &OsStr) -> Result<()> {
-        match self.dir.remove(name) {
-            Err(err) if err.kind() != io::ErrorKind::NotFound => {
-                let err = explain(err, &self.dir_path(), Doing::Writing);
-                Err(err)
-                    .with_context(|| cannot("remove leftover", "删除残留文件", self.shown(name)))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Fails if `rename` would refuse to replace the target, or would replace a link instead of the file that it leads to.
-    fn check_target(&self) -> Result<()> {
-        check_attributes(self.dir.attributes(OsStr::new(".")), &self.dir_path())?;
-        let target = self.path.display();
-        let found = match self.dir.stat(&self.target) {
-            Ok(found) => found,
-            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(err) => {
-                return Err(explain(err, &self.path, Doing::Reading))
-                    .with_context(|| cannot("look at", "查看", target));
-            }
-        };
-        match FileType::from_raw_mode(found.st_mode) {
-            FileType::RegularFile => {}
-            FileType::Symlink => bail!(SYMBOLIC_LINK.with([&target])),
-            _ => bail!(NOT_REGULAR.with([&target])),
-        }
-        check_attributes(self.dir.attributes(&self.target), &self.path)?;
-        self.check_may_replace(&found)?;
-        if is_mount_point(&self.path) {
-            bail!(MOUNTED_ALONE.with([&target]));
-        }
-        Ok(())
-    }
-
-    /// Fails if the kernel would refuse to rename over this file although its directory can be written.
-    fn check_may_replace(&self, found: &Stat) -> Result<()> {
-        // unlink(2): in a sticky directory only the owners of the file and of the directory may, and root.
-        let dir = self.dir.stat_itself();
-        let dir = dir
-            .map_err(|err| explain(err, &self.dir_path(), Doing::Reading))
-            .with_context(|| cannot("look at", "查看", self.dir_path().display()))?;
-        let user = rustix::process::geteuid();
-        let owners = [dir.st_uid, found.st_uid];
-        if dir.st_mode & 0o1000 != 0 && !user.is_root() && !owners.contains(&user.as_raw()) {
-            bail!(STICKY.with([&self.path.display()]));
-        }
-        Ok(())
-    }
-}
-
-fn dir_of(target: &Path) -> PathBuf {
-    match target.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    }
-}
-
 /// Creates the directory of `target` if it is missing. Users who may read a file of `mode` may enter it.
 pub(crate) fn make_dir_of(target: &Path, mode: u32) -> Result<()> {
     let dir = dir_of(target);
@@ -434,17 +304,6 @@ pub(crate) fn make_dir_of(target: &Path, mode: u32) -> Result<()> {
 /// Fails if it is known without an attempt that `target` cannot be replaced.
 pub(crate) fn check_replaceable(target: &Path) -> Result<()> {
     Names::of(target)?.check_target()
-}
-
-/// Fails if the file or directory at `path` has the attribute of an immutable or append-only one (chattr +i, +a): an
-/// immutable file cannot be replaced, and an append-only directory takes new files and never renames them.
-fn check_attributes(attributes: StatxAttributes, path: &Path) -> Result<()> {
-    let (what, flag) = match attributes {
-        it if it.contains(StatxAttributes::IMMUTABLE) => ("immutable", "i"),
-        it if it.contains(StatxAttributes::APPEND) => ("append-only", "a"),
-        _ => return Ok(()),
-    };
-    bail!(ATTRIBUTE.with([&quoted_path(path), &flag, &what]))
 }
 
 #[cfg(test)]
