@@ -37,6 +37,32 @@ pub(crate) enum Dir {
     Model(ModelDir),
 }
 
+/// What statx(2) tells of a file besides its status.
+#[derive(Clone, Copy)]
+pub(crate) struct Attributes {
+    set: StatxAttributes,
+    known: StatxAttributes,
+}
+
+impl Attributes {
+    /// Returns those of a file that has none.
+    #[cfg(test)]
+    fn none() -> Attributes {
+        Attributes { set: StatxAttributes::empty(), known: StatxAttributes::all() }
+    }
+
+    /// Whether this one is set (chattr(1)).
+    pub(crate) fn contains(self, attribute: StatxAttributes) -> bool {
+        self.set.contains(attribute)
+    }
+
+    /// Whether the file is mounted on its own; `None` if the kernel does not tell. Linux does since 5.8.
+    pub(crate) fn is_mount_point(self) -> Option<bool> {
+        let is_known = self.known.contains(StatxAttributes::MOUNT_ROOT);
+        is_known.then(|| self.contains(StatxAttributes::MOUNT_ROOT))
+    }
+}
+
 /// Gives its owner all permissions on a directory of this user that is open as a path only, as it cannot be read.
 fn give_to_owner(dir: &OwnedFd) -> rustix::io::Result<()> {
     if fstat(dir)?.st_uid != geteuid().as_raw() {
@@ -155,11 +181,15 @@ impl Dir {
         Ok(fstat(self.fd())?)
     }
 
-    /// Returns the attributes (chattr(1)) of what is called `name`, as far as the file system has them.
-    pub(crate) fn attributes(&self, name: &OsStr) -> StatxAttributes {
-        simulated!(self, _dir => StatxAttributes::empty());
+    /// Returns the attributes of what is called `name`, as far as the kernel and the file system have them.
+    pub(crate) fn attributes(&self, name: &OsStr) -> Attributes {
+        simulated!(self, _dir => Attributes::none());
         let found = statx(self.fd(), name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty());
-        found.map_or(StatxAttributes::empty(), |it| it.stx_attributes)
+        let unknown = StatxAttributes::empty();
+        found.map_or(Attributes { set: unknown, known: unknown }, |it| Attributes {
+            set: it.stx_attributes,
+            known: it.stx_attributes_mask,
+        })
     }
 
     /// Gives the socket called `name`, which this process has made, this mode. Returns its status. Fails if another user may

@@ -1,4 +1,4 @@
-//! Whether a file is mounted on its own.
+//! Whether a file is mounted on its own, where the kernel does not say so of the file itself (Linux before 5.8).
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;

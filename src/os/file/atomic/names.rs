@@ -10,7 +10,7 @@ use rustix::fs::{FileType, Stat, StatxAttributes};
 use crate::message::cannot;
 use crate::message::command::quoted_path;
 use crate::os::fault::{Doing, explain};
-use crate::os::file::dir::Dir;
+use crate::os::file::dir::{Attributes, Dir};
 use crate::os::file::messages::{
     ATTRIBUTE, MOUNTED_ALONE, NO_FILE_NAME, NOT_REGULAR, STICKY, SYMBOLIC_LINK,
 };
@@ -115,9 +115,10 @@ impl Names {
             FileType::Symlink => bail!(SYMBOLIC_LINK.with([&target])),
             _ => bail!(NOT_REGULAR.with([&target])),
         }
-        check_attributes(self.dir.attributes(&self.target), &self.path)?;
+        let attributes = self.dir.attributes(&self.target);
+        check_attributes(attributes, &self.path)?;
         self.check_may_replace(&found)?;
-        if is_mount_point(&self.path) {
+        if attributes.is_mount_point().unwrap_or_else(|| is_mount_point(&self.path)) {
             bail!(MOUNTED_ALONE.with([&target]));
         }
         Ok(())
@@ -141,7 +142,7 @@ impl Names {
 
 /// Fails if the file or directory at `path` has the attribute of an immutable or append-only one (chattr +i, +a): an
 /// immutable file cannot be replaced, and an append-only directory takes new files and never renames them.
-fn check_attributes(attributes: StatxAttributes, path: &Path) -> Result<()> {
+fn check_attributes(attributes: Attributes, path: &Path) -> Result<()> {
     let (what, flag) = match attributes {
         it if it.contains(StatxAttributes::IMMUTABLE) => ("immutable", "i"),
         it if it.contains(StatxAttributes::APPEND) => ("append-only", "a"),
