@@ -131,9 +131,11 @@ impl Names {
         let dir = dir
             .map_err(|err| explain(err, &self.dir_path(), Doing::Reading))
             .with_context(|| cannot("look at", "查看", self.dir_path().display()))?;
-        let user = rustix::process::geteuid();
-        let owners = [dir.st_uid, found.st_uid];
-        if dir.st_mode & 0o1000 != 0 && !user.is_root() && !owners.contains(&user.as_raw()) {
+        let may_replace = || {
+            let user = rustix::process::geteuid();
+            user.is_root() || [dir.st_uid, found.st_uid].contains(&user.as_raw())
+        };
+        if dir.st_mode & 0o1000 != 0 && !may_replace() {
             bail!(STICKY.with([&self.path.display()]));
         }
         Ok(())
