@@ -23,7 +23,7 @@ use crate::model::document::{parse_rfc3339, rfc3339, whole_seconds};
 use crate::model::errcode::{CallKind, Platform, Refusal};
 use crate::model::secret::{Salt, Secret};
 use crate::os::clock::Clock;
-use crate::os::file::atomic::{self, ReplaceError, Replacement};
+use crate::os::file::atomic::{self, Replacement};
 use crate::os::file::dir::Dir;
 use crate::os::file::lock::FileLock;
 use crate::os::file::read::{self, Access};
@@ -365,13 +365,8 @@ impl RecordFile {
         }
         let mut line = serde_json::to_vec(record)?;
         line.push(b'\n');
-        self.replace(&line).or_else(|err| self.overwrite(&line).map_err(|_| err))
-    }
-
-    fn replace(&self, line: &[u8]) -> Result<()> {
-        let mut replacement = Replacement::prepare(&self.path, MODE, line.len())?;
-        replacement.publish(line).map_err(ReplaceError::into_error)?;
-        replacement.sync_dir()
+        Replacement::replace_at_once(&self.path, MODE, &line)
+            .or_else(|err| self.overwrite(&line).map_err(|_| err))
     }
 
     /// Writes into the record that is there, within the room that it has on the disk. A full disk takes no other file, and

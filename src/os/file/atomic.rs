@@ -66,12 +66,22 @@ impl Replacement {
     pub(crate) fn prepare(target: &Path, mode: u32, room: usize) -> Result<Replacement> {
         let names = Arc::new(Names::of(target)?);
         names.remove_leftovers()?;
-        let replacement = Replacement::create(&names, &names.temp, mode, room)?;
+        let mut replacement = Replacement::create(&names, &names.temp, mode)?;
+        replacement.reserve(room)?;
         replacement.rehearse_rename(&names.interim)?;
         Ok(replacement)
     }
 
-    fn create(names: &Arc<Names>, temp: &OsStr, mode: u32, room: usize) -> Result<Replacement> {
+    /// Replaces `target` with `content` at once, and makes that outlast a power cut. For what nothing is done for before it is
+    /// written: if it fails, that costs no more than if [`Replacement::prepare`] had. The caller holds the same lock.
+    #[cfg_attr(test, allow(clippy::arc_with_non_send_sync, reason = "a simulation has one thread"))]
+    pub(crate) fn replace_at_once(target: &Path, mode: u32, content: &[u8]) -> Result<()> {
+        let names = Arc::new(Names::of(target)?);
+        names.remove_leftovers()?;
+        Replacement::create(&names, &names.temp, mode)?.publish_for_good(content)
+    }
+
+    fn create(names: &Arc<Names>, temp: &OsStr, mode: u32) -> Result<Replacement> {
         names.check_target()?;
         let dir = names.dir.open_itself();
         let dir = dir
@@ -83,25 +93,28 @@ impl Replacement {
             .map_err(|err| explain(err, &names.dir_path(), Doing::Writing))
             .with_context(|| cannot("create", "创建", names.shown(temp)))?;
         let (names, temp) = (Arc::clone(names), temp.to_owned());
-        let mut replacement = Replacement { names, dir, temp, file, mode, published: false };
+        let replacement = Replacement { names, dir, temp, file, mode, published: false };
         replacement
-            .reserve(room)
-            .map_err(|err| explain(err, &replacement.names.dir_path(), Doing::Writing))
+            .apply_settings()
+            .map_err(|err| explain(err, &replacement.names.dir_path(), Doing::ChangingMode))
             .with_context(|| cannot("write", "写入", replacement.shown_temp()))?;
         Ok(replacement)
     }
 
-    /// Writes blanks, to take real blocks on the disk: creating a file or seeking in it succeeds on a full disk.
-    fn reserve(&mut self, room: usize) -> io::Result<()> {
-        let settings = self
-            .names
-            .dir
-            .give_to_owner(&self.file)
-            .and_then(|()| self.file.set_permissions(Permissions::from_mode(self.mode)));
-        settings.map_err(|err| explain(err, &self.names.dir_path(), Doing::ChangingMode))?;
+    /// Gives the temporary file its owner and its mode.
+    fn apply_settings(&self) -> io::Result<()> {
+        self.names.dir.give_to_owner(&self.file)?;
+        self.file.set_permissions(Permissions::from_mode(self.mode))
+    }
+
+    /// Writes so many blanks, to take real blocks on the disk: creating a file or seeking in it succeeds on a full disk.
+    fn reserve(&mut self, room: usize) -> Result<()> {
         let room = if has_bug(Bug::RoomNotReserved) { 0 } else { room };
-        self.file.write_all(&vec![b' '; room])?;
-        self.file.sync_all()
+        let written = self.file.write_all(&vec![b' '; room]);
+        written
+            .and_then(|()| self.file.sync_all())
+            .map_err(|err| explain(err, &self.names.dir_path(), Doing::Writing))
+            .with_context(|| cannot("write", "写入", self.shown_temp()))
     }
 
     /// Renames the temporary file to `other` and back.
@@ -124,9 +137,12 @@ impl Replacement {
         self.check_temp().map_err(ReplaceError::into_error)?;
         let names = &self.names;
         names.remove_if_there(&names.interim)?;
-        let mut interim = Replacement::create(names, &names.interim, self.mode, content.len())?;
-        interim.publish(content).map_err(ReplaceError::into_error)?;
-        interim.sync_dir()
+        Replacement::create(names, &names.interim, self.mode)?.publish_for_good(content)
+    }
+
+    fn publish_for_good(&mut self, content: &[u8]) -> Result<()> {
+        self.publish(content).map_err(ReplaceError::into_error)?;
+        self.sync_dir()
     }
 
     /// Replaces the target with `content`, for readers. [`Replacement::sync_dir`] makes it last. If this fails, it may be
@@ -248,7 +264,8 @@ pub(crate) fn try_replacing(
     let names = Arc::new(Names::of(target)?);
     names.remove_if_there(&names.trial)?;
     names.remove_if_there(&names.trial_moved)?;
-    let replacement = Replacement::create(&names, &names.trial, mode, room)?;
+    let mut replacement = Replacement::create(&names, &names.trial, mode)?;
+    replacement.reserve(room)?;
     attempt(&names.dir, &names.trial)?;
     replacement.rehearse_rename(&names.trial_moved)?;
     replacement.check_temp().map_err(ReplaceError::into_error)?;

@@ -8,10 +8,10 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::log::debug;
-use crate::model::document::{Document, MAX_DOCUMENT};
+use crate::model::document::Document;
 use crate::model::kind::DocumentKind;
 use crate::os::clock::Clock;
-use crate::os::file::atomic::{self, ReplaceError, Replacement};
+use crate::os::file::atomic::{self, Replacement};
 use crate::os::file::dir::Dir;
 use crate::os::file::lock::FileLock;
 use crate::os::file::read::{self, Access};
@@ -104,9 +104,7 @@ impl LocalCopy {
 
     fn replace(&self, document: &Document, mode: u32) -> Result<()> {
         let line = document.to_line(&self.kind);
-        let mut replacement = Replacement::prepare(&self.path, mode, MAX_DOCUMENT)?;
-        replacement.publish(line.expose().as_bytes()).map_err(ReplaceError::into_error)?;
-        replacement.sync_dir()
+        Replacement::replace_at_once(&self.path, mode, line.expose().as_bytes())
     }
 
     /// Gives the file of the copy this mode.

@@ -62,7 +62,7 @@ fn promise_2_a_fault_that_passes_costs_no_mint_whichever_call_fails() {
 #[needs(strace)]
 #[test]
 fn promise_2_an_answer_is_published_when_the_disk_fails_for_a_moment_after_it() {
-    for (calls, first_after_answer) in [("fsync", 5), ("/^rename", 6)] {
+    for (calls, first_after_answer) in [("fsync", 4), ("/^rename", 4)] {
         let wechat = WeChat::start();
         let sandbox = Sandbox::new(&wechat).on("classic");
         let trace = sandbox.path("trace");
