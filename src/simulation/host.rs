@@ -1,8 +1,10 @@
 //! A host: its clocks, its disk, and the settings of wxtoken on it.
 
+use std::cell::Cell;
 use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -43,6 +45,19 @@ impl Version {
         let documents = ["shop.json", "shop.jsapi.json"].map(|name| machine.version_of(name));
         Version { documents, redis }
     }
+
+    /// Whether readers of the token can see what they saw at `other`.
+    pub(super) fn has_token_of(&self, other: &Version) -> bool {
+        (self.documents[0], self.redis) == (other.documents[0], other.redis)
+    }
+}
+
+/// What decides what the clocks of a host show.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Shown {
+    now: Duration,
+    ahead: time::Duration,
+    boots: u64,
 }
 
 /// A host.
@@ -65,7 +80,9 @@ pub(super) struct Host {
     /// A reader that looks again and again. It is taken out while it looks.
     pub(super) watch: Option<Box<dyn Watch>>,
     /// What was published when readers looked last, and its version then: they read again only after a change.
-    pub(super) seen: Option<(Version, Published)>,
+    pub(super) seen: Option<(Version, Rc<Published>)>,
+    /// What its clocks show, and what decides that.
+    shown: Cell<Option<(Shown, Timestamp)>>,
     /// Whether its clock was set since the boot before this one ended, so that ages across boots are wrong.
     pub(super) is_clock_wrong: bool,
     pub(super) clock_set_at: Duration,
@@ -96,6 +113,7 @@ impl Host {
             stores: Stores::new(clock),
             watch: None,
             seen: None,
+            shown: Cell::new(None),
             is_clock_wrong: false,
             clock_set_at: Duration::ZERO,
             disk_full_since: None,
@@ -129,6 +147,18 @@ impl Host {
     }
 
     pub(super) fn timestamp(&self, now: Duration) -> Timestamp {
+        let by = Shown { now, ahead: self.ahead, boots: self.boots };
+        match self.shown.get() {
+            Some((then, shown)) if then == by => shown,
+            _ => {
+                let shown = self.read_clocks(now);
+                self.shown.set(Some((by, shown)));
+                shown
+            }
+        }
+    }
+
+    fn read_clocks(&self, now: Duration) -> Timestamp {
         let shown = if self.is_wall_clock_kept { now } else { self.by_its_clock(now) };
         let wall = UtcDateTime::UNIX_EPOCH + shown + self.ahead;
         let uptime = self.boot.map(|boot| {

@@ -41,15 +41,15 @@ const RECOVERY: Duration = Duration::from_secs(4 * 60 * 60);
 pub(super) struct Ledger {
     promises: Vec<Promise>,
     /// Every token that was issued, in the order of their mints, with the time of its first issue.
-    issued: Vec<(String, Duration)>,
+    issued: Vec<(Known, Duration)>,
     /// Tokens and tickets whose age no process can know: of WeCom, and tickets of WeChat, that were issued first in an answer
     /// that was lost, or to another program, as a whole life is stated with every answer; and those of before the clock was
     /// set and the host started again.
-    doubtful: Vec<String>,
+    doubtful: Vec<Known>,
     /// What was issued for the first time to the process that has the lock. It knows the age, if it lives to publish it.
     fresh: Vec<String>,
     /// Tickets, likewise.
-    tickets: Vec<(String, Duration)>,
+    tickets: Vec<(Known, Duration)>,
     views: Vec<View>,
     /// When the last token was requested that was published without a fault, or any other reason to ask again, and until when
     /// it is not due.
@@ -71,6 +71,29 @@ pub(super) struct Ledger {
     trouble_at: Duration,
     /// When a token was made to end sooner than was promised the last time.
     pub(super) taken_back_at: Duration,
+}
+
+/// A token or a ticket that was issued, and its end as a number, by which others are told from it at a glance: such texts are
+/// looked for often.
+#[derive(Clone)]
+struct Known {
+    text: String,
+    end: u64,
+}
+
+impl Known {
+    fn new(text: &str) -> Known {
+        Known { text: text.to_owned(), end: Known::end_of(text) }
+    }
+
+    /// Whether this is the text that ends so.
+    fn is(&self, text: &str, end: u64) -> bool {
+        self.end == end && self.text == text
+    }
+
+    fn end_of(text: &str) -> u64 {
+        text.as_bytes().last_chunk().map_or(0, |end| u64::from_ne_bytes(*end))
+    }
 }
 
 /// A token that was handed out.
@@ -131,18 +154,23 @@ impl Ledger {
         self.fresh.clear();
     }
 
-    fn note_doubtful(&mut self, token: String) {
+    fn note_doubtful(&mut self, token: &str) {
         if self.doubtful.len() >= 2 * MAX_DOUBTFUL {
             self.doubtful.drain(..MAX_DOUBTFUL);
         }
-        self.doubtful.push(token);
+        self.doubtful.push(Known::new(token));
+    }
+
+    fn is_doubtful(&self, token: &str) -> bool {
+        let end = Known::end_of(token);
+        self.doubtful.iter().any(|it| it.is(token, end))
     }
 
     /// Notes that this was issued for the first time. Hosts of a Redis know there when it was asked for, also if the process is
     /// killed or stopped before it publishes it.
     fn note_first_issue(&mut self, token: &str, has_redis: bool) {
         if !has_redis {
-            self.note_doubtful(token.to_owned());
+            self.note_doubtful(token);
             self.fresh.push(token.to_owned());
         }
     }
@@ -151,14 +179,14 @@ impl Ledger {
     pub(super) fn note_published(&mut self, token: Option<&str>) {
         let fresh = std::mem::take(&mut self.fresh);
         if let Some(token) = token.filter(|token| fresh.iter().any(|it| it == token)) {
-            self.doubtful.retain(|it| it != token);
+            self.doubtful.retain(|it| it.text != token);
         }
     }
 
     /// Notes that a host whose clock was set starts, or the other way round. It knows no age of what it has.
     pub(super) fn note_wrong_age(&mut self, host: usize) {
         let seen = self.token_seen_on(host);
-        self.doubtful.extend(seen);
+        self.doubtful.extend(seen.as_deref().map(Known::new));
         self.doubt_newest();
         Reader::ALL.into_iter().for_each(|it| self.view(host, it).until = Duration::ZERO);
     }
@@ -235,9 +263,15 @@ impl Ledger {
     }
 
     /// Returns the token that readers of this host saw last.
-    pub(super) fn token_seen_on(&mut self, host: usize) -> Option<String> {
-        let order = Reader::ALL.map(|reader| self.view(host, reader).order).into_iter().max();
-        order?.checked_sub(1).map(|index| self.issued[index].0.clone())
+    pub(super) fn token_seen_on(&self, host: usize) -> Option<String> {
+        let views = self.views.get(Reader::ALL.len() * host..)?.iter().take(Reader::ALL.len());
+        let order = views.map(|view| view.order).max()?;
+        order.checked_sub(1).map(|index| self.issued[index].0.text.clone())
+    }
+
+    /// Returns the ticket that was issued last.
+    pub(super) fn last_ticket(&self) -> Option<&str> {
+        self.tickets.last().map(|(ticket, _)| &*ticket.text)
     }
 
     /// An operator changes the margin: a token may be replaced at once, which leaves it the overlap.
@@ -249,16 +283,17 @@ impl Ledger {
     }
 
     fn order_of(&self, token: &str) -> Option<usize> {
+        let end = Known::end_of(token);
         let mut newest = self.issued.iter().enumerate().rev().take(RECENT);
-        newest.find(|(_, (issued, _))| issued == token).map(|(index, _)| index + 1)
+        newest.find(|(_, (issued, _))| issued.is(token, end)).map(|(index, _)| index + 1)
     }
 
     /// An operator takes back all promises beyond the overlap.
     pub(super) fn take_back(&mut self, now: Duration) {
-        let newest = self.issued.last().map(|(token, _)| token.clone());
+        let newest = self.issued.last().map(|(token, _)| &token.text);
         for promise in &mut self.promises {
             promise.until = promise.until.min(now + OVERLAP);
-            promise.is_excused |= Some(&promise.token) != newest.as_ref();
+            promise.is_excused |= Some(&promise.token) != newest;
         }
         // Of hosts at which no reader looks meanwhile, too.
         self.views.iter_mut().for_each(|view| view.until = view.until.min(now + OVERLAP));
@@ -269,8 +304,8 @@ impl Ledger {
 /// Notes a ticket that was issued.
 pub(super) fn note_ticket(world: &mut World, issued: &IssuedToken) {
     let ticket = issued.token.expose();
-    if world.ledger.tickets.last().is_none_or(|(last, _)| last != ticket) {
-        world.ledger.tickets.push((ticket.to_owned(), world.now));
+    if world.ledger.last_ticket() != Some(ticket) {
+        world.ledger.tickets.push((Known::new(ticket), world.now));
         world.ledger.note_first_issue(ticket, world.options.has_redis);
     }
 }
@@ -279,7 +314,7 @@ pub(super) fn note_ticket(world: &mut World, issued: &IssuedToken) {
 pub(super) fn note_issued(world: &mut World, issued: &IssuedToken) {
     let token = issued.token.expose();
     if world.ledger.order_of(token).is_none() {
-        world.ledger.issued.push((token.to_owned(), world.now));
+        world.ledger.issued.push((Known::new(token), world.now));
     }
 }
 
@@ -289,7 +324,7 @@ pub(super) fn note_issued_to_stranger(world: &mut World, issued: &IssuedToken) {
     let is_new = world.ledger.order_of(token).is_none();
     note_issued(world, issued);
     if is_new && world.options.rules() == Rules::Work {
-        world.ledger.note_doubtful(token.to_owned());
+        world.ledger.note_doubtful(token);
     }
 }
 
@@ -309,7 +344,7 @@ pub(super) fn before_request(world: &mut World, request: &OurRequest) {
         world.fail("promise 2: a token is requested that cannot be published".to_owned());
     }
     if let Some(rejected) = request.rejected.as_ref().filter(|_| request.is_forced)
-        && world.ledger.issued.last().is_some_and(|(newest, _)| newest != rejected)
+        && world.ledger.issued.last().is_some_and(|(newest, _)| newest.text != *rejected)
     {
         world.fail(
             "promise 7: the token that WeChat has is killed, and another was rejected".to_owned(),
@@ -337,8 +372,8 @@ pub(super) fn before_request(world: &mut World, request: &OurRequest) {
 /// Fails if a server kills a token that lives although it can ask WeChat about it.
 fn check_forced_by_server(world: &mut World) {
     world.count("forced by a server");
-    let newest = world.ledger.issued.last().map(|(token, _)| token.clone());
-    let death = newest.and_then(|token| world.wechat.rules.death_of(&token));
+    let newest = world.ledger.issued.last();
+    let death = newest.and_then(|(token, _)| world.wechat.rules.death_of(&token.text));
     let is_calm = world.wechat.weather == Weather::Fair
         && world.options.faults == 0
         && !world.ledger.had_trouble_within(Duration::from_secs(900), world.now);
@@ -411,7 +446,7 @@ pub(super) fn check_deaths(world: &mut World, cause: &str) {
 
 /// Lets another program act at WeChat. What dies of it is no fault of ours.
 pub(super) fn excuse_kills(world: &mut World, act: impl FnOnce(&mut World)) {
-    let newest = world.ledger.issued.iter().rev().take(4).map(|(token, _)| token.clone());
+    let newest = world.ledger.issued.iter().rev().take(4).map(|(token, _)| token.text.clone());
     let mut deaths =
         newest.map(|token| (world.wechat.rules.death_of(&token), token)).collect::<Vec<_>>();
     act(world);
@@ -420,7 +455,7 @@ pub(super) fn excuse_kills(world: &mut World, act: impl FnOnce(&mut World)) {
         for promise in world.ledger.promises.iter_mut().filter(|it| it.token == token) {
             promise.is_excused = true;
         }
-        world.ledger.note_doubtful(token);
+        world.ledger.note_doubtful(&token);
     }
     world.ledger.note_trouble(world.now);
 }
@@ -457,9 +492,9 @@ pub(super) fn hand_out(
     let knows_age = !world.hosts[host].may_err_about(document);
     let is_mirror = world.options.source_of(host).is_some();
     let may_be_old = is_mirror && knows_age && mirror::judge(world, host, token, until);
-    let is_judged = knows_age && !world.ledger.doubtful.iter().any(|doubtful| doubtful == token);
+    let is_judged = knows_age && !world.ledger.is_doubtful(token);
     // The next token comes within a minute, or its process was stopped.
-    let waits_for_next = |(_, at): &(String, Duration)| now - *at > Duration::from_secs(60);
+    let waits_for_next = |(_, at): &(Known, Duration)| now - *at > Duration::from_secs(60);
     let may_promise_too_much = world.ledger.may_promise_too_much(now)
         || document.is_put_back && world.ledger.issued.get(order).is_some_and(waits_for_next);
     let promises = &mut world.ledger.promises;
@@ -553,8 +588,7 @@ pub(super) fn hand_out_by_server(world: &mut World, host: usize, token: &str, li
     let knows_age = !world.hosts.iter().any(|it| it.is_clock_wrong);
     let is_mirror = world.options.source_of(host).is_some();
     let may_be_old = is_mirror && knows_age && mirror::judge(world, host, token, now + life);
-    let is_judged =
-        knows_age && !may_be_old && !world.ledger.doubtful.iter().any(|doubtful| doubtful == token);
+    let is_judged = knows_age && !may_be_old && !world.ledger.is_doubtful(token);
     let promise = world.ledger.promises.iter().find(|promise| promise.token == token);
     let is_excused =
         promise.is_some_and(|promise| promise.is_excused) || world.ledger.may_promise_too_much(now);
@@ -582,14 +616,13 @@ pub(super) fn check_healing(world: &mut World, since: Option<Duration>) {
 pub(super) fn hand_out_ticket(world: &mut World, host: usize, document: &Document) {
     let now = world.now;
     let life = Duration::from_secs(document.left(world.hosts[host].timestamp(now)).as_secs());
-    let tickets = &world.ledger.tickets;
-    if !tickets.iter().rev().take(RECENT).any(|(it, _)| it == document.token.expose()) {
+    let (ticket, tickets) = (document.token.expose(), &world.ledger.tickets);
+    let end = Known::end_of(ticket);
+    if !tickets.iter().rev().take(RECENT).any(|(it, _)| it.is(ticket, end)) {
         return world.fail("a ticket is handed out that was never issued".to_owned());
     }
-    let ticket = document.token.expose();
-    let is_judged = !world.hosts[host].may_err_about(document)
-        && !world.ledger.doubtful.iter().any(|doubtful| doubtful == ticket);
-    let truth = world.wechat.rules.death_of(document.token.expose()).unwrap_or_default();
+    let is_judged = !world.hosts[host].may_err_about(document) && !world.ledger.is_doubtful(ticket);
+    let truth = world.wechat.rules.death_of(ticket).unwrap_or_default();
     if is_judged && !life.is_zero() && truth + world.options.tolerance() < now + life {
         world.fail("promise 4: a ticket is handed out with more life than it has".to_owned());
     }
@@ -653,7 +686,7 @@ pub(super) fn note_outcome(
         // By now no document is left that was made before.
         let it = &mut world.hosts[host];
         it.is_clock_wrong &= now < it.clock_set_at + RECOVERY;
-        let is_doubtful = world.ledger.doubtful.iter().any(|it| it == document.token.expose());
+        let is_doubtful = world.ledger.is_doubtful(document.token.expose());
         if !is_mirror && !is_doubtful && !world.ledger.had_trouble_within(now - begun_at, now) {
             let left = document.left(world.hosts[host].timestamp(now));
             let margin = world.options.refresh_before + Duration::from_secs(3);

@@ -15,6 +15,7 @@ mod world;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use self::wechat::{APPID, SimulatedUpstream, Weather, issue, secret_of};
 use self::world::{Event, Fate, START, World, with};
 use crate::model::api::Rules;
 use crate::model::kind::{DocumentKind, DocumentName, TicketType};
+use crate::model::location::Location;
 use crate::model::secret::Secret;
 use crate::model::status::TokenRequest;
 use crate::os::clock::Clock;
@@ -85,13 +87,17 @@ fn run(setting: Setting, mut tape: Tape, course: Course, is_told: bool) -> Verdi
         with(check_end);
     }
     let mut world = world::end();
+    let mut counts = BTreeMap::new();
+    for (situation, times) in &world.counts {
+        *counts.entry(*situation).or_default() += times;
+    }
     Verdict {
         story: world.story(),
         trace: world.trace(),
         tape: world.tape.read().to_vec(),
         span: world.now - START,
         failure: world.failure,
-        counts: world.counts,
+        counts,
         options,
     }
 }
@@ -333,10 +339,13 @@ fn change(world: &mut World, event: Event) {
             let span = Duration::from_secs(1 + world.tape.below(256) * 60);
             let now = world.now;
             let it = &mut world.hosts[host];
-            (it.suspended_until, it.suspended_for) = (now + span, it.suspended_for + span);
+            // It may be suspended already.
+            let begun = it.suspended_until.max(now);
+            let end = begun.max(now + span);
+            (it.suspended_until, it.suspended_for) = (end, it.suspended_for + (end - begun));
             world.note("suspended", span.as_secs());
             world.count("host suspended");
-            world.ledger.note_trouble(now + span);
+            world.ledger.note_trouble(end);
             again(world, event, DAY);
         }
         _ => {}
@@ -427,9 +436,11 @@ fn operate() {
 /// Cron starts `fetch`, or several at once.
 fn start_cron(host: usize) {
     let together = with(|world| {
-        let next = until_next_cron(world, host);
+        let change = until_change(world, host);
+        let next = until_next_cron(world, host, change);
         world.after(next, Event::Cron(host));
-        if world.now < world.hosts[host].suspended_until {
+        let is_left_out = change.is_some() && !world.tape.happens(RUNS_ANYWAY);
+        if is_left_out || world.now < world.hosts[host].suspended_until {
             return 0;
         }
         1 + if world.tape.happens(8) { world.options.together - 1 } else { 0 }
@@ -439,30 +450,74 @@ fn start_cron(host: usize) {
     }
 }
 
-/// Returns the time until cron starts `fetch` again. Runs in which nothing is due are left out, but for some.
-fn until_next_cron(world: &mut World, host: usize) -> Duration {
+/// Of the runs of calm days that change nothing, as nothing is due or WeCom issues the same token again, so many in 256 are
+/// made. The others are left out.
+const RUNS_ANYWAY: u8 = 32;
+
+/// Whether nothing has gone wrong for a while.
+fn is_quiet(world: &World) -> bool {
+    !world.ledger.had_trouble_within(Duration::from_secs(20 * MINUTE), world.now)
+        && world.wechat.weather == Weather::Fair
+}
+
+/// Returns the time until a run changes anything on this host; `None` if that is soon, or not to be known.
+fn until_change(world: &World, host: usize) -> Option<Duration> {
+    let is_calm = world.options.fates == 0 && world.options.faults == 0 && is_quiet(world);
+    // Each run of a mirror asks.
+    if !is_calm || world.options.source_of(host).is_some() {
+        return None;
+    }
+    let left = until_death(world, &world.ledger.token_seen_on(host)?);
+    // WeCom says the same until the token ends.
+    let (margin, least) = match world.options.rules() {
+        Rules::Work => (Duration::ZERO, world.options.interval),
+        _ => (world.options.refresh_before, 4 * world.options.interval),
+    };
+    let change = left.saturating_sub(margin);
+    let ticket = world.ledger.last_ticket().map(|ticket| until_death(world, ticket));
+    let change = change.min(ticket.unwrap_or(change));
+    (change > least).then_some(change)
+}
+
+fn until_death(world: &World, token: &str) -> Duration {
+    world.wechat.rules.death_of(token).unwrap_or_default().saturating_sub(world.now)
+}
+
+/// Returns the time until cron starts `fetch` again, where a run changes nothing before `change`.
+fn until_next_cron(world: &mut World, host: usize, change: Option<Duration>) -> Duration {
     let interval = world.options.interval;
     let jitter = Duration::from_millis(world.random() % 2000);
     // Each run asks.
     if world.options.source_of(host).is_some() {
         return interval + jitter;
     }
+    let random = |world: &mut World, span: Duration| {
+        let random = (world.random() % 100) as f64 / 100.0;
+        span.mul_f64(random)
+    };
+    if let Some(change) = change {
+        return match (world.tape.happens(RUNS_ANYWAY), world.options.rules()) {
+            // When WeCom issues the same token again.
+            (true, Rules::Work) => {
+                change.saturating_sub(random(world, world.options.refresh_before)).max(interval)
+            }
+            (true, _) => random(world, change).max(interval) + jitter,
+            (false, _) => change + random(world, interval),
+        };
+    }
+    let is_quiet = is_quiet(world);
     let token = world.ledger.token_seen_on(host);
-    let death = token.and_then(|token| world.wechat.rules.death_of(&token));
-    let after = |at: Duration, random| at + interval.mul_f64((random % 100) as f64 / 100.0);
-    let due = death.map(|death| death.saturating_sub(world.options.refresh_before + world.now));
-    let is_quiet = !world.ledger.had_trouble_within(Duration::from_secs(20 * MINUTE), world.now)
-        && world.wechat.weather == Weather::Fair;
-    match due {
+    let left = token.map(|token| until_death(world, &token));
+    match left.map(|left| left.saturating_sub(world.options.refresh_before)) {
         Some(due) if is_quiet && due > 4 * interval => match world.tape.happens(64) {
-            true => due.mul_f64((world.random() % 100) as f64 / 100.0).max(interval) + jitter,
-            false => after(due, world.random()),
+            true => random(world, due).max(interval) + jitter,
+            false => due + random(world, interval),
         },
         // WeCom says the same until the token ends.
         Some(Duration::ZERO) if is_quiet && world.options.rules() == Rules::Work => {
-            let left = death.unwrap_or_default().saturating_sub(world.now);
+            let left = left.unwrap_or_default();
             match world.tape.happens(64) {
-                false if left > interval => after(left, world.random()),
+                false if left > interval => left + random(world, interval),
                 _ => interval + jitter,
             }
         }
@@ -581,42 +636,71 @@ fn observe_all() {
 
 /// A process that was started just now reads what is published on this host, and one that has been running for long.
 fn observe(host: usize) {
-    if with(|world| world.now < world.hosts[host].suspended_until) {
-        return;
-    }
-    world::observe(host, || {
-        let version = Version::of(host, with(|world| redis::version(world, host)));
-        let seen = with(|world| world.hosts[host].seen.take());
-        let published = match seen {
-            Some((then, published)) if then == version => published,
-            _ => match read(host) {
-                Ok(published) => published,
-                Err(failure) => return with(|world| world.fail(failure)),
-            },
-        };
-        with(|world| {
-            ledger::hand_out(world, host, Reader::Get, published.token.as_ref());
-            let reader = if world.options.has_redis { Reader::Watch } else { Reader::Get };
-            ledger::hand_out(world, host, reader, published.watched.as_ref());
-            if let Some(ticket) = &published.ticket {
-                ledger::hand_out_ticket(world, host, ticket);
-            }
+    let looked = with(|world| {
+        let version = Version::of(host, redis::version(world, host));
+        let is_awake = world.now >= world.hosts[host].suspended_until;
+        is_awake.then(|| (version, world.hosts[host].seen.clone()))
+    });
+    let Some((version, seen)) = looked else { return };
+    let published = match seen {
+        Some((then, published)) if then == version => Ok(published),
+        seen => world::observe(host, || read(host, version, seen)),
+    };
+    with(|world| match published {
+        Ok(published) => {
+            judge(world, host, &published);
             world.hosts[host].seen = Some((version, published));
-        });
+        }
+        Err(failure) => world.fail(failure),
     });
     serve::look(host);
 }
 
-/// Reads what is published on this host. Fails if it is damaged.
-fn read(host: usize) -> Result<Published, String> {
-    let (stores, watch, has_tickets) = with(|world| {
-        let it = &mut world.hosts[host];
-        (it.stores.clone(), it.watch.take(), world.options.has_tickets)
+/// Judges what readers of a host take.
+fn judge(world: &mut World, host: usize, published: &Published) {
+    ledger::hand_out(world, host, Reader::Get, published.token.as_ref());
+    let reader = if world.options.has_redis { Reader::Watch } else { Reader::Get };
+    ledger::hand_out(world, host, reader, published.watched.as_ref());
+    if let Some(ticket) = &published.ticket {
+        ledger::hand_out_ticket(world, host, ticket);
+    }
+}
+
+/// Reads what is published on this host at this version, and has been read before at that one. Fails if it is damaged.
+fn read(
+    host: usize,
+    version: Version,
+    before: Option<(Version, Rc<Published>)>,
+) -> Result<Rc<Published>, String> {
+    let (stores, has_redis, has_tickets) = with(|world| {
+        let stores = world.hosts[host].stores.clone();
+        (stores, world.options.has_redis, world.options.has_tickets)
     });
-    let has_redis = with(|world| world.options.has_redis);
-    let (location, kind) = (location(host, has_redis), DocumentKind::Token);
-    let found = stores.read(&location, &kind);
-    let mut watch = watch.unwrap_or_else(|| stores.watch(&location, &kind));
+    let location = location(host, has_redis);
+    let before = before.filter(|(then, _)| version.has_token_of(then));
+    let Published { token, watched, .. } = match before {
+        Some((_, published)) => Published::clone(&published),
+        None => read_token(host, &stores, &location, has_redis)?,
+    };
+    let jsapi = TicketType::parse("jsapi").filter(|_| has_tickets);
+    let ticket = jsapi.map(|kind| stores.read(&location, &DocumentKind::Ticket(kind)));
+    let ticket = ticket.and_then(|found| match found {
+        Ok(Found::Document(ticket)) => Some(ticket),
+        _ => None,
+    });
+    Ok(Rc::new(Published { token, watched, ticket }))
+}
+
+fn read_token(
+    host: usize,
+    stores: &Stores,
+    location: &Location,
+    has_redis: bool,
+) -> Result<Published, String> {
+    let kind = DocumentKind::Token;
+    let found = stores.read(location, &kind);
+    let watch = with(|world| world.hosts[host].watch.take());
+    let mut watch = watch.unwrap_or_else(|| stores.watch(location, &kind));
     if has_redis {
         stores.look();
     }
@@ -630,11 +714,5 @@ fn read(host: usize) -> Result<Published, String> {
         Err(_) if has_redis => None,
         Err(error) => return Err(format!("a reader fails: {error:#}")),
     };
-    let jsapi = TicketType::parse("jsapi").filter(|_| has_tickets);
-    let ticket = jsapi.map(|kind| stores.read(&location, &DocumentKind::Ticket(kind)));
-    let ticket = ticket.and_then(|found| match found {
-        Ok(Found::Document(ticket)) => Some(ticket),
-        _ => None,
-    });
-    Ok(Published { token, watched, ticket })
+    Ok(Published { token, watched, ticket: None })
 }

@@ -103,7 +103,7 @@ const BUGS: &[(Bug, Setting, u64, u64, &str)] = &[
     (Bug::ShortenedToNothing, Setting::Files, 7, 50, GONE),
     (Bug::ContentNotSynced, Setting::Files, 1, 50, "is no document"),
     (Bug::DirectoryNotSynced, Setting::Files, 3, 50, GONE),
-    (Bug::RenamedBeforeWritten, Setting::Files, 16, 60, "it ends too soon"),
+    (Bug::RenamedBeforeWritten, Setting::Files, 25, 60, "it ends too soon"),
     (Bug::LeftoversStay, Setting::Files, 1, 50, "cannot create"),
     (
         Bug::RoomNotReserved,
@@ -112,7 +112,7 @@ const BUGS: &[(Bug, Setting, u64, u64, &str)] = &[
         50,
         "promise 2: a token is requested that cannot be published",
     ),
-    (Bug::LockNotWaitedFor, Setting::Files, 38, 50, REPLACING),
+    (Bug::LockNotWaitedFor, Setting::Files, 43, 50, REPLACING),
     (Bug::ReplacedFileMissed, Setting::Files, 1, 50, GONE),
     (Bug::CleanedUpWithoutLock, Setting::Files, 43, 60, REPLACING),
     (Bug::LostRequestsNotShared, Setting::Redis, 1, 50, HANDED_OUT),
@@ -269,6 +269,7 @@ struct Found {
 /// Looks for a bug: at the seed that is known to find it, and then at the first ones.
 fn look_for(bug: Bug, setting: Setting, known: u64, within: u64) -> Option<Found> {
     switch(Some(bug));
+    let within = within.max(number("WITHIN", 0));
     let found = iter::once(known).chain(1..=within).find_map(|seed| {
         let verdict = run(setting, Tape::of_seed(seed), SHORT, false);
         Some((seed, verdict.failure?, verdict.tape))
@@ -278,8 +279,8 @@ fn look_for(bug: Bug, setting: Setting, known: u64, within: u64) -> Option<Found
     Some(Found { seed, failure, tape })
 }
 
-/// `BUG=all` looks for all of them, and `BUG=Name` tells how that one is found, with `SEED=7` at that seed first. By default a few are
-/// looked for.
+/// `BUG=all` looks for all of them, and `BUG=Name` tells how that one is found, with `SEED=7` at that seed first, and `WITHIN=1000`
+/// within more seeds. By default a few are looked for.
 #[test]
 fn each_deliberate_bug_is_found() {
     let wanted = env::var("BUG").ok();

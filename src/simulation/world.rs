@@ -4,7 +4,7 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BinaryHeap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem::{self, ManuallyDrop};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -131,7 +131,7 @@ pub(super) struct World {
     pub(super) wechat: WeChat,
     pub(super) ledger: Ledger,
     /// How often each situation came up.
-    pub(super) counts: BTreeMap<&'static str, u64>,
+    pub(super) counts: Vec<(&'static str, u64)>,
     pub(super) failure: Option<String>,
     trace: DefaultHasher,
     /// What happened, if it is to be told.
@@ -176,7 +176,7 @@ pub(super) fn begin(tape: Tape, options: Options, is_told: bool) {
         wechat: WeChat::new(&options),
         ledger: Ledger::default(),
         hosts,
-        counts: BTreeMap::new(),
+        counts: Vec::new(),
         failure: None,
         trace: DefaultHasher::new(),
         story: is_told.then(Vec::new),
@@ -229,7 +229,11 @@ impl World {
 
     /// Counts a situation.
     pub(super) fn count(&mut self, situation: &'static str) {
-        *self.counts.entry(situation).or_default() += 1;
+        // By the address of the text: this is called often. One text may have several.
+        match self.counts.iter_mut().find(|(it, _)| std::ptr::eq(*it, situation)) {
+            Some((_, times)) => *times += 1,
+            None => self.counts.push((situation, 1)),
+        }
     }
 
     /// Notes something for the trace, by which two runs are compared, and for the story.

@@ -396,9 +396,11 @@ impl ModelFile {
             if machine.is_full {
                 return Err(Errno::NOSPC.into());
             }
-            inode.content.resize(end, 0);
+            inode.content.resize(offset, 0);
+            inode.content.extend_from_slice(bytes);
+        } else {
+            inode.content[offset..end].copy_from_slice(bytes);
         }
-        inode.content[offset..end].copy_from_slice(bytes);
         machine.last_change += 1;
         (inode.changed, inode.modified) = (machine.last_change, (1, machine.last_change));
         Ok(())
