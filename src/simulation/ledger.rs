@@ -537,8 +537,9 @@ fn find_nothing(world: &mut World, host: usize, reader: Reader) {
     // A mirror counts from before its request, and the source from its answer: of each answer, a little less is left.
     let slack = match world.options.source_of(host) {
         Some(_) => Duration::from_secs(20),
-        // Of hosts whose clocks go at other rates, one may count a second less than another has told.
-        None => Duration::from_secs(1 + u64::from(world.options.drifts.iter().any(|it| *it != 0))),
+        // Of a life that is shortened a second is rounded away in the document, and another one where it is promised. Of hosts whose
+        // clocks go at other rates, one may count a second less than another has told.
+        None => Duration::from_secs(2 + u64::from(world.options.drifts.iter().any(|it| *it != 0))),
     };
     let (mut until, at) =
         (world.ledger.view(host, reader).until, world.ledger.view(host, reader).at);

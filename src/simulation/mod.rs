@@ -548,7 +548,7 @@ fn start_fetch(host: usize, request: TokenRequest) {
                 1 | 2 => Fate::Killed,
                 _ => Fate::PowerCut,
             };
-            (world.tape.below(160) as u32, fate)
+            (world.tape.below(120) as u32, fate)
         }))
     });
     if let Some(fuse) = fuse {

@@ -410,7 +410,7 @@ pub(super) fn spawn(work: Box<dyn FnOnce() + Send>) {
                 1 => Fate::Killed,
                 _ => Fate::PowerCut,
             };
-            (world.tape.below(160) as u32, fate)
+            (world.tape.below(120) as u32, fate)
         })
     });
     world::start_thread_soon(fuse, work);

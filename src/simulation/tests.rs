@@ -67,7 +67,6 @@ const REFUSED: &str = "a refused secret is sent again and again";
 const REPLACING: &str = "another process is replacing";
 
 const DEAD: &str = "a server hands out a token of which WeChat has said that it is dead";
-const OLDER: &str = "promise 2: a reader saw an older token after a newer one";
 const MIRROR: &str = "a mirror promises until";
 const PUT_BACK: &str =
     "promise 4: a copy that was put back is promised for longer than the overlap";
@@ -103,7 +102,7 @@ const BUGS: &[(Bug, Setting, u64, u64, &str)] = &[
     (Bug::ShortenedToNothing, Setting::Files, 7, 50, GONE),
     (Bug::ContentNotSynced, Setting::Files, 1, 50, "is no document"),
     (Bug::DirectoryNotSynced, Setting::Files, 3, 50, GONE),
-    (Bug::RenamedBeforeWritten, Setting::Files, 25, 60, "it ends too soon"),
+    (Bug::RenamedBeforeWritten, Setting::Files, 52, 60, "it ends too soon"),
     (Bug::LeftoversStay, Setting::Files, 1, 50, "cannot create"),
     (
         Bug::RoomNotReserved,
@@ -115,14 +114,14 @@ const BUGS: &[(Bug, Setting, u64, u64, &str)] = &[
     (Bug::LockNotWaitedFor, Setting::Files, 43, 50, REPLACING),
     (Bug::ReplacedFileMissed, Setting::Files, 1, 50, GONE),
     (Bug::CleanedUpWithoutLock, Setting::Files, 43, 60, REPLACING),
-    (Bug::LostRequestsNotShared, Setting::Redis, 1, 50, HANDED_OUT),
+    (Bug::LostRequestsNotShared, Setting::Redis, 5, 50, HANDED_OUT),
     (Bug::EndedDocumentForgotten, Setting::Redis, 1, 50, HANDED_OUT),
     (Bug::LockNotExtended, Setting::Redis, 15, 20, ASKED),
     (Bug::FailoverValueAccepted, Setting::Redis, 3, 20, GONE),
-    (Bug::PutBackWithOldLife, Setting::Redis, 3, 20, PUT_BACK),
-    (Bug::LockNotLookedAt, Setting::Redis, 30, 60, HANDED_OUT),
-    (Bug::FenceDropped, Setting::Redis, 61, 100, OLDER),
-    (Bug::DeadTokenHandedOut, Setting::Servers, 3, 20, DEAD),
+    (Bug::PutBackWithOldLife, Setting::Redis, 6, 20, PUT_BACK),
+    (Bug::LockNotLookedAt, Setting::Redis, 106, 150, PROMISED),
+    (Bug::FenceDropped, Setting::Redis, 11, 60, HANDED_OUT),
+    (Bug::DeadTokenHandedOut, Setting::Servers, 1, 20, DEAD),
     (Bug::VerdictHeldBack, Setting::Servers, 9, 20, DEAD),
     (Bug::HonouredTokenReplaced, Setting::Servers, 6, 20, PROMISED),
     (
