@@ -283,6 +283,12 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_without_words_shows_none() {
+        assert!(!refused(40125, "").to_string().contains('['));
+        assert!(refused(40125, "bad").to_string().contains("[bad]"));
+    }
+
+    #[test]
     fn the_meaning_of_a_code_depends_on_call_and_platform() {
         let class = |call, platform| meaning_of(40001, call, platform).class;
         assert_eq!(class(CallKind::RequestsToken, Platform::Official), Class::Credentials);
