@@ -244,6 +244,10 @@ pub(crate) fn read_issued(
     if response.status != 200 {
         return Err(refused(response.status, &body, sent));
     }
+    // No answer of a wxtoken has both.
+    if body["errcode"].as_i64().is_some_and(|code| code != 0) {
+        return Err(UpstreamError::Malformed("there is an errcode in it".to_owned()));
+    }
     let token = match body[field].as_str() {
         Some(text) if text.starts_with(OPAQUE_PREFIX) => {
             return Err(UpstreamError::Central {
