@@ -372,12 +372,14 @@ mod tests {
     #[test]
     fn a_read_that_hangs_holds_up_no_later_one_and_counts_no_more() {
         let (let_go, hangs) = std::sync::mpsc::channel::<u32>();
+        let (begun, has_begun) = std::sync::mpsc::channel();
         let hanging = std::sync::Mutex::new(Some(hangs));
         let files = WatchedFiles(vec![(PathBuf::from("/"), FileVersion::at(Path::new("/")))]);
         let read = move |files: &mut WatchedFiles| {
             files.add(Path::new("/"));
-            let hangs = hanging.lock().unwrap().take();
-            Ok(constant(hangs.map_or(3, |hangs| hangs.recv().unwrap())))
+            let Some(hangs) = hanging.lock().unwrap().take() else { return Ok(constant(3)) };
+            begun.send(()).unwrap();
+            Ok(constant(hangs.recv().unwrap()))
         };
         let number = Reloaded::from(FirstRead::of("numbers", files, constant(1), read));
         let number = Rc::new(number);
@@ -387,6 +389,8 @@ mod tests {
             while number.under_way.get().is_none() {
                 tokio::task::yield_now().await;
             }
+            // Or else the later one might be the one that hangs.
+            has_begun.recv().unwrap();
             number.reload_if_changed().await;
             assert_eq!(number.attempts.get(), 1, "nothing is checked while files are being read");
             number.reload().await;
