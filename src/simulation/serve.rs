@@ -382,7 +382,7 @@ fn take_answer(
             world.tell(|| {
                 format!("client {client} of host {host} gets nothing: {}", unavailable.why)
             });
-            // A mirror says a second, which for hours takes the time of a run.
+            // A mirror says a few seconds, which for hours takes the time of a run.
             let least = if world.options.has_mirrors { 15 } else { 1 };
             let retry = unavailable.retry_after.max(Duration::from_secs(least));
             let since = world.hosts[host].clients[client].reports_since;

@@ -83,7 +83,7 @@ pub(crate) enum SecretSource<'a> {
 impl SecretSource<'_> {
     /// Returns where the secret of the account called `name` is: the configured file, else the credential `NAME.secret`
     /// (a mirror's: `NAME.key`), by itself or of a directory, else the file of this name in the directory of secrets, else
-    /// the variable. `None` if there is none of them.
+    /// the variable. `None` if there is none of them. Where the directory may not be entered, an AppSecret counts as there.
     pub(crate) fn find<'a>(name: &str, config: &'a UpstreamConfig) -> Option<SecretSource<'a>> {
         let is_given = config.origin == Origin::CommandLine;
         match config.secret_file.as_deref() {
@@ -94,14 +94,14 @@ impl SecretSource<'_> {
                 let has_variable = is_given && has_variable();
                 let file = format!("{name}.{}", noun(config));
                 let in_directory = config.secret_dir.as_ref().map(|dir| dir.join(&file));
-                // A user who may not look into the directory, such as that of a unit, is told so where a secret is needed.
+                // A user who may not look into the directory is told so when the secret is read. A mirror may need no key.
                 let in_directory =
                     in_directory.filter(|path| path.try_exists().unwrap_or(!config.is_mirror));
                 find_credential(&file)
                     .or_else(|| find_credential(&format!("{CREDENTIALS}_{file}")))
                     .map(SecretSource::Credential)
-                    .or(has_variable.then_some(SecretSource::Variable))
                     .or_else(|| in_directory.map(SecretSource::InDirectory))
+                    .or(has_variable.then_some(SecretSource::Variable))
             }
         }
     }

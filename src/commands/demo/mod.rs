@@ -29,8 +29,8 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Exit> {
     outcome
 }
 
-/// Runs the scenario to its end, or until a signal, which is a failure if not all was shown. With `keep`, its servers stay until a signal. Cleans up
-/// in each case.
+/// Runs the scenario to its end, or until a signal, which is a failure if not all was shown. With `keep`, its servers stay until
+/// a signal. Cleans up in each case.
 async fn run_until_shutdown(full: bool, keep: bool) -> Result<Exit> {
     // Before anything is created, so that a signal cannot leave it behind.
     let mut shutdown = Shutdown::listen_with_hangup().context("cannot wait for signals")?;

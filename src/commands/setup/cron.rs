@@ -154,8 +154,9 @@ pub(super) fn cron(host: &SetupHost, appid: &str) -> Result<Vec<SetupStep>> {
     Ok(copy.into_iter().chain(file).chain(note).collect())
 }
 
-/// Returns the steps that have the crontab of a user with this home, which is `there`, run `fetch` with these variables every minute. A line that
-/// does nothing but fetch this account, or those of the same config, is replaced. Any other stays, and is named if it fetches.
+/// Returns the steps that have the crontab of a user with this home, which is `there`, run `fetch` with these variables every
+/// minute. A line that does nothing but fetch this account, or those of the same config, is replaced. Any other stays, and is
+/// named if it fetches.
 pub(super) fn crontab(
     there: &str,
     home: &Path,

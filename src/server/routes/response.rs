@@ -131,8 +131,8 @@ pub(crate) fn with_body(response: Response<Bytes>) -> Response<ResponseBody> {
 /// What a request is answered: a reply, or a rejection, for which the second field is the client if it may come from an SDK.
 pub(crate) type Outcome = Result<Reply, (Rejection, Option<Peer>)>;
 
-/// Returns an answer as hyper writes it to a GET by HTTP/1.1 with the headers `asked`. It is the last one if it `closes` the connection. `None` for an
-/// answer of WeChat's, which streams.
+/// Returns an answer as hyper writes it to a GET by HTTP/1.1 with the headers `asked`. It is the last one if it `closes` the
+/// connection. `None` for an answer of WeChat's, which streams.
 pub(crate) fn in_bytes(
     answer: Outcome,
     asked: &HeaderMap,

@@ -46,6 +46,24 @@ fn promise_5_a_secret_of_another_user_is_not_used() {
     assert_eq!(wechat.asked(), 0);
 }
 
+/// As an ordinary user meets it on a host where root has set it up: the directory of secrets may be entered by root alone.
+#[needs(root)]
+#[test]
+fn a_secret_that_this_user_may_not_look_for_is_not_said_to_be_missing() {
+    let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
+    let program = open_to_all(&sandbox);
+    let (config, secrets) = (sandbox.path("wxtoken.toml"), sandbox.path("secrets"));
+    write_with_mode(&config, "dir = 'state'\n[account.shop]\nappid = 'wx1'\n", 0o644);
+    fs::create_dir(&secrets).unwrap();
+    fs::set_permissions(&secrets, fs::Permissions::from_mode(0o700)).unwrap();
+    write_with_mode(&secrets.join("shop.secret"), "S3CR3T", 0o600);
+    let mut fetch = wxtoken();
+    fetch.args(["fetch", "-c"]).arg(&config);
+    let ran = Run::new(by_other_user(&program, &fetch)).exits(2);
+    assert!(!ran.stderr.contains("chown"), "{}", ran.stderr);
+    ran.says(&["cannot read secret file", "secrets/shop.secret", "Run as user root"]);
+}
+
 #[needs(root)]
 #[test]
 fn promise_6_files_of_another_user_let_no_client_in() {
