@@ -15,6 +15,7 @@ use crate::model::kind::DocumentName;
 use crate::model::secret::Secret;
 use crate::os::clock::testing::VirtualClock;
 use crate::store::{Lease, LostRequests, Publisher, Record, RecordChange};
+use crate::upstream::SENT_WITHIN;
 
 mod memory;
 mod simulation;
@@ -27,19 +28,35 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 
 type Answer = Result<&'static str, UpstreamError>;
 
-/// A source with scripted answers. Records each request's mode and the document that was published then.
-#[derive(Default)]
+/// A source with scripted answers. Records each request's mode, its time, and the document that was published then.
 struct ScriptedSource {
     answers: RefCell<VecDeque<Answer>>,
     requests: RefCell<Vec<RefreshMode>>,
+    /// How long the last request might take.
+    timeout: Cell<Duration>,
+    /// How long an answer takes.
+    takes: Duration,
+    /// Nothing can be requested on this host.
+    is_unready: bool,
+    clock: VirtualClock,
     store: MemoryStore,
     published_then: RefCell<Vec<Option<Document>>>,
 }
 
 impl TokenSource for ScriptedSource {
-    fn request_token(&self, mode: RefreshMode, _: Duration) -> Result<IssuedToken, UpstreamError> {
+    fn prepare(&self) -> Result<()> {
+        if self.is_unready { bail!("there is no thread for it") } else { Ok(()) }
+    }
+
+    fn request_token(
+        &self,
+        mode: RefreshMode,
+        timeout: Duration,
+    ) -> Result<IssuedToken, UpstreamError> {
         self.requests.borrow_mut().push(mode);
+        self.timeout.set(timeout);
         self.published_then.borrow_mut().push(self.store.published());
+        self.clock.advance(self.takes);
         let answer = self.answers.borrow_mut().pop_front().expect("no further request");
         answer.map(|token| IssuedToken { token: Secret::new(token.to_owned()), expires_in: LIFE })
     }
@@ -52,8 +69,10 @@ struct MemoryStore {
     is_locked: bool,
     /// Another process has the lock by now.
     is_lease_lost: bool,
-    /// This process is stopped after its first look at the lock, and another one has it then.
-    is_stopped_after_look: bool,
+    /// How long the lease lasts, if it ends by itself.
+    lease_left: Option<Duration>,
+    /// Another process has the lock after the first look at it.
+    is_lost_after_look: bool,
     has_looked: Rc<Cell<bool>>,
     /// There is no room for another file.
     is_full: bool,
@@ -132,14 +151,14 @@ impl Lease for MemoryStore {
 impl Publisher for MemoryStore {
     fn check_lease(&self) -> Result<()> {
         let is_first = !self.has_looked.replace(true);
-        match self.is_lease_lost || self.is_stopped_after_look && !is_first {
+        match self.is_lease_lost || self.is_lost_after_look && !is_first {
             true => bail!("another process has it"),
             false => Ok(()),
         }
     }
 
     fn lease_left(&self) -> Duration {
-        if self.is_stopped_after_look { Duration::ZERO } else { Duration::MAX }
+        self.lease_left.unwrap_or(Duration::MAX)
     }
 
     fn note_lost(&self, lost: &LostRequests) -> Result<()> {
@@ -186,17 +205,18 @@ struct Fixture {
 
 impl Fixture {
     fn new(answers: impl IntoIterator<Item = Answer>) -> Fixture {
-        let store = MemoryStore::default();
-        Fixture {
-            clock: VirtualClock::new(),
-            rules: Rules::Stable,
-            source: ScriptedSource {
-                answers: RefCell::new(answers.into_iter().collect()),
-                store: store.clone(),
-                ..ScriptedSource::default()
-            },
-            store,
-        }
+        let (clock, store) = (VirtualClock::new(), MemoryStore::default());
+        let source = ScriptedSource {
+            answers: RefCell::new(answers.into_iter().collect()),
+            requests: RefCell::default(),
+            timeout: Cell::default(),
+            takes: Duration::ZERO,
+            is_unready: false,
+            clock: clock.clone(),
+            store: store.clone(),
+            published_then: RefCell::default(),
+        };
+        Fixture { clock, rules: Rules::Stable, source, store }
     }
 
     fn on(self, rules: Rules) -> Fixture {
@@ -532,6 +552,41 @@ fn an_attempt_may_take_half_of_the_time_left_or_ten_seconds() {
         let deadline = fixture.clock.instant() + Duration::from_secs(left);
         assert_eq!(refresh.attempt_timeout(deadline), Duration::from_secs(expected));
     }
+}
+
+#[test]
+fn a_request_is_sent_before_its_lease_ends() {
+    let requested = |lease_left, is_lost_after_look| {
+        let mut fixture = Fixture::new([Ok("T1")]);
+        fixture.store.lease_left = Some(lease_left);
+        fixture.store.is_lost_after_look = is_lost_after_look;
+        let outcome = fixture.run_within(Duration::from_secs(200), TokenRequest::Live);
+        assert_eq!(outcome.is_ok(), fixture.requests().len() == 1);
+        outcome.is_ok().then(|| fixture.source.timeout.get())
+    };
+    let (whole, second) = (Some(Duration::from_secs(100)), Duration::from_secs(1));
+    let short = SENT_WITHIN - second;
+    assert_eq!(requested(SENT_WITHIN + second, true), whole);
+    assert_eq!(requested(SENT_WITHIN, true), whole, "it is long enough: the lock is not looked at");
+    assert_eq!(requested(short, true), None, "another process has it by now");
+    assert_eq!(requested(short, false), Some(short));
+}
+
+#[test]
+fn a_life_counts_from_before_the_request_and_is_no_longer_than_the_last_answer_says() {
+    for rules in [Rules::Stable, Rules::Classic, Rules::Work, Rules::Mirror] {
+        let mut fixture = Fixture::new([Ok("T1"), Ok("T1")]).on(rules);
+        fixture.source.takes = Duration::from_secs(4);
+        let requested = fixture.document("T1");
+        assert_eq!(fixture.run(TokenRequest::Live).unwrap(), Outcome::Renewed(requested));
+    }
+    // A source may take back what it has stated before.
+    let fixture = Fixture::new([Ok("T1")]).on(Rules::Mirror);
+    let longer = Document { expires_in: LIFE * 2, ..fixture.document("T1") };
+    fixture.store.document.replace(Some(longer));
+    let shorter = fixture.document("T1");
+    assert_eq!(fixture.run(TokenRequest::New).unwrap(), Outcome::Confirmed(shorter.clone()));
+    assert_eq!(fixture.published(), Some(shorter));
 }
 
 // Shortening the document before a mint.

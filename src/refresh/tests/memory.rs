@@ -218,6 +218,17 @@ fn on_classic_another_secret_leads_to_a_probe_and_only_a_dead_token_is_replaced(
 }
 
 #[test]
+fn of_a_token_that_is_due_wechat_is_not_asked_also_with_another_secret() {
+    let fixture = Fixture::new([Ok("T1"), Ok("T2")]).on(Rules::Classic);
+    fixture.run_with(&with_secret("old"), &TokenRequest::Live).unwrap();
+    fixture.clock.advance(LIFE - MARGIN);
+    let alive = ScriptedUpstream { is_alive: Some(true), ..with_secret("new") };
+    let outcome = fixture.run_with(&alive, &TokenRequest::Live).unwrap();
+    assert_eq!(outcome, Outcome::Renewed(fixture.document("T2")));
+    assert_eq!(alive.probes.get(), 0);
+}
+
+#[test]
 fn promise_7_a_token_that_a_probe_finds_dead_is_published_no_more_whatever_becomes_of_the_request()
 {
     for failure in [refused(45009), unreachable(false), unreachable(true), malformed()] {
@@ -302,7 +313,8 @@ fn on_classic_no_more_than_200_answers_are_lost_in_a_day() {
 fn a_process_that_was_stopped_after_its_look_at_the_lock_sends_no_request_and_counts_none_as_lost()
 {
     let mut fixture = Fixture::new([]).on(Rules::Classic);
-    fixture.store.is_stopped_after_look = true;
+    fixture.store.is_lost_after_look = true;
+    fixture.store.lease_left = Some(Duration::ZERO);
     let run = fixture.run_with(&with_secret("s"), &TokenRequest::Live);
     assert_eq!(run.unwrap_err().exit(), Exit::Failure);
     assert_eq!(fixture.lost(), None);

@@ -120,6 +120,14 @@ fn without_a_live_token_of_the_account_nothing_is_requested() {
 }
 
 #[test]
+fn where_nothing_can_be_requested_no_ticket_is() {
+    let mut fixture = Fixture::new([]).publishing("T1");
+    fixture.source.is_unready = true;
+    let result = run(&fixture, &MemoryStore::default(), true, []);
+    assert!(result.outcome.unwrap_err().to_string().contains("no thread"));
+}
+
+#[test]
 fn a_ticket_of_the_account_is_kept_until_it_is_due() {
     let fixture = Fixture::new([]).publishing("T1");
     let store = MemoryStore::default();
