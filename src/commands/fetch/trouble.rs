@@ -1,7 +1,12 @@
 //! What a run tells `on_trouble`: how each document of the account fared. Tells it at the end, when no lock is held.
 
 use std::cell::RefCell;
+use std::fs;
+use std::io::{self, IsTerminal};
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
+
+use rustix::process::geteuid;
 
 use crate::commands::documents;
 use crate::log::{debug, error, info};
@@ -44,7 +49,10 @@ impl<'a> Conditions<'a> {
         if self.account.on_trouble.is_none() || *request == TokenRequest::New {
             return;
         }
-        let (life, _) = self.life_and_margin(&DocumentKind::Token);
+        let (life, margin) = self.life_and_margin(&DocumentKind::Token);
+        if self.is_of_caller_only(&DocumentKind::Token, life, margin) {
+            return;
+        }
         let cause = TroubleCause::of_config(failure);
         let condition = RefreshCondition::Trouble { cause, rejected: None };
         self.found.borrow_mut().push((DocumentKind::Token, condition, life));
@@ -75,6 +83,10 @@ impl<'a> Conditions<'a> {
                 let (life, margin) = self.life_and_margin(kind);
                 let rejected = self.rejected(request);
                 let life = if rejected.is_some() { Duration::ZERO } else { life };
+                let is_local = matches!(failure, RefreshError::Local(_));
+                if is_local && self.is_of_caller_only(kind, life, margin) {
+                    return;
+                }
                 if !cause.is_trouble(self.account, margin, life) {
                     return;
                 }
@@ -83,6 +95,19 @@ impl<'a> Conditions<'a> {
             (Ok(_) | Err(_), _) => return,
         };
         self.found.borrow_mut().push((kind.clone(), condition, life));
+    }
+
+    /// Whether a failure of this host, such as a secret that cannot be read, is that of the user who runs this, and not the
+    /// account's: the documents are another user's, who refreshes them, and they live long enough, or the user is at a
+    /// terminal and sees it. Whoever takes the documents from the user of a timer or of cron is told once they end.
+    fn is_of_caller_only(&self, kind: &DocumentKind, life: Duration, margin: Duration) -> bool {
+        let document = self.account.location.path(kind);
+        let owner_of = |path| fs::metadata(path).ok().map(|it: fs::Metadata| it.uid());
+        let owners = [Some(&*document), document.parent()].map(|it| it.and_then(owner_of));
+        let user = Some(geteuid().as_raw());
+        let is_refreshed_by_another = owners.iter().any(Option::is_some) && !owners.contains(&user);
+        let is_seen = || io::stderr().is_terminal() || io::stdin().is_terminal();
+        is_refreshed_by_another && ((!life.is_zero() && life >= margin / 2) || is_seen())
     }
 
     /// The published token, if it is the one that the request says was rejected.

@@ -763,7 +763,7 @@ fn home_with_crontab(sandbox: &Sandbox) -> PathBuf {
 fn fetch_finds_what_was_set_up_in_directories_that_cron_and_systemd_do_not_know() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::new(&wechat);
-    let (program, home) = (open_to_all(&sandbox), home_with_crontab(&sandbox));
+    let (program, home) = (open_to_all(&sandbox.path("")), home_with_crontab(&sandbox));
     let (config, state) = (home.join("my 100% config"), home.join("state"));
     let own = |command: &mut Command, path: &str| {
         command.env("HOME", &home).env("PATH", path);
@@ -824,7 +824,7 @@ fn fetch_finds_what_was_set_up_in_directories_that_cron_and_systemd_do_not_know(
 fn without_root_the_users_own_config_and_crontab_are_set_up() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::new(&wechat);
-    let (program, home) = (open_to_all(&sandbox), home_with_crontab(&sandbox));
+    let (program, home) = (open_to_all(&sandbox.path("")), home_with_crontab(&sandbox));
     let run = |words: &[&str], input: &str| {
         let mut command = wxtoken();
         command.args(words).env("HOME", &home).env_remove("XDG_CONFIG_HOME");

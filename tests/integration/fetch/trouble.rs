@@ -2,11 +2,12 @@
 //! it is passed, and who runs it of several.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::Command;
 
+use crate::files::{OTHER_USER, by_other_user, open_to_all};
 use crate::support::home::{Home, appsecret, wechat_with_accounts};
 use crate::support::redis::Redis;
 use crate::support::*;
@@ -123,6 +124,42 @@ fn a_secret_file_that_cannot_be_read_is_trouble_until_it_can() {
     set_mode(0o600);
     home.run(&["fetch"]).exits(0).silent(); // Not due.
     assert_eq!(told(&home), ["a0 begin", "a0 end"]);
+}
+
+/// It is a mistake of that user: the owner refreshes the documents. An end of the token that comes near is told all the same,
+/// as the owner may have lost them by a chown.
+#[needs(root)]
+#[needs(script)]
+#[test]
+fn what_another_user_than_the_documents_owner_may_not_do_is_no_trouble_of_the_account() {
+    let (_wechat, home) = home_with("");
+    let program = open_to_all(&home.path(""));
+    write_with_mode(&home.path("told"), "", 0o666);
+    let mut fetch = with_environment_of(&home.command(&["fetch"]), &program);
+    fetch.args(home.command(&["fetch"]).get_args());
+    let typed = || {
+        let mut fetch = on_terminal(&fetch);
+        fetch.uid(OTHER_USER).gid(OTHER_USER);
+        Run::new(fetch)
+    };
+    let publish_with_life = |life: i64| {
+        home.publish("a0", "wx0", "T_OURS", 7200 - life);
+        fs::set_permissions(home.document_path("a0"), fs::Permissions::from_mode(0o644)).unwrap();
+    };
+    let not_read = || Run::new(by_other_user(&program, &fetch)).exits(2).says(&["a0.secret"]);
+    publish_with_life(7000);
+    not_read();
+    typed().exits(2);
+    // Due, and the secret can be read: the directory cannot be written.
+    publish_with_life(250);
+    chown(home.path("a0.secret"), Some(OTHER_USER), None).unwrap();
+    Run::new(by_other_user(&program, &fetch)).exits(1).says(&["a0.lock"]);
+    chown(home.path("a0.secret"), Some(0), None).unwrap();
+    publish_with_life(100);
+    typed().exits(2);
+    assert_eq!(told(&home), [""; 0]);
+    not_read();
+    assert_eq!(told(&home), ["a0 begin"]);
 }
 
 /// A run that has nothing to do does not end it: WeChat was not asked.

@@ -23,11 +23,11 @@ fn make_shared(dir: &Path) {
     fs::set_permissions(dir, fs::Permissions::from_mode(0o1777)).unwrap();
 }
 
-/// Lets every user enter the sandbox, and returns the path of a copy of wxtoken there.
-pub(crate) fn open_to_all(sandbox: &Sandbox) -> std::path::PathBuf {
+/// Lets every user enter this directory of a test, and returns the path of a copy of wxtoken there.
+pub(crate) fn open_to_all(dir: &Path) -> std::path::PathBuf {
     use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(sandbox.path(""), fs::Permissions::from_mode(0o755)).unwrap();
-    let program = sandbox.path("wxtoken");
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
+    let program = dir.join("wxtoken");
     // A process of its own copies it: a child of another test would keep it open for writing, and it could not be run.
     let copied = Command::new("cp").arg(wxtoken().get_program()).arg(&program).status();
     assert!(copied.unwrap().success());

@@ -51,7 +51,7 @@ fn promise_5_a_secret_of_another_user_is_not_used() {
 #[test]
 fn a_secret_that_this_user_may_not_look_for_is_not_said_to_be_missing() {
     let sandbox = Sandbox::with_base_url("http://127.0.0.1:1");
-    let program = open_to_all(&sandbox);
+    let program = open_to_all(&sandbox.path(""));
     let (config, secrets) = (sandbox.path("wxtoken.toml"), sandbox.path("secrets"));
     write_with_mode(&config, "dir = 'state'\n[account.shop]\nappid = 'wx1'\n", 0o644);
     fs::create_dir(&secrets).unwrap();
@@ -116,7 +116,7 @@ fn promise_5_a_ca_file_that_another_user_can_write_is_not_trusted() {
 fn files_of_root_and_of_the_running_user_are_used_by_that_user() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::new(&wechat);
-    let program = open_to_all(&sandbox);
+    let program = open_to_all(&sandbox.path(""));
     let config = format!(
         "dir = 'state'\n[account.default]\nappid = '{APPID}'\nsecret_file = 'secret'\nbase_url = '{}'\n",
         wechat.url()
@@ -164,7 +164,7 @@ fn promise_4_a_document_that_another_user_put_into_a_shared_directory_is_not_han
 fn promise_2_a_document_that_cannot_be_replaced_in_a_shared_directory_costs_no_call() {
     let wechat = WeChat::start();
     let sandbox = Sandbox::new(&wechat);
-    let program = open_to_all(&sandbox);
+    let program = open_to_all(&sandbox.path(""));
     make_shared(&sandbox.path("state"));
     sandbox.publish("T_PLANTED", 7200, 0);
     fs::set_permissions(sandbox.document_path(), fs::Permissions::from_mode(0o644)).unwrap();
@@ -201,7 +201,7 @@ fn what_a_user_makes_under_a_umask_that_takes_its_own_permissions_is_used_again_
     for mask in ["0777", "0277", "0477"] {
         let wechat = WeChat::start();
         let sandbox = Sandbox::new(&wechat);
-        let program = open_to_all(&sandbox);
+        let program = open_to_all(&sandbox.path(""));
         give_to_other(&sandbox.path("secret"));
         give_to_other(&sandbox.path(""));
         let fetch = |args: &[&str]| {

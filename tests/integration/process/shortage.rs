@@ -126,7 +126,7 @@ fn promise_2_without_threads_it_is_said_and_the_published_token_is_handed_out() 
     let wechat = WeChat::start();
     let sandbox = Sandbox::new(&wechat).on("classic");
     sandbox.run(&["fetch"]).exits(0);
-    let program = open_to_all(&sandbox);
+    let program = open_to_all(&sandbox.path(""));
     give_to(LONE_USER, &sandbox);
     let (secret, base_url) = (sandbox.path("secret"), wechat.url());
     let account = ["--secret-file", secret.to_str().unwrap(), "--base-url", &base_url];
@@ -173,7 +173,7 @@ fn without_threads_a_key_is_withdrawn_all_the_same_or_it_is_said_once_that_files
 {
     let sandbox = Sandbox::with_base_url("http://127.0.0.1:9");
     sandbox.publish("T1", 7200, 0);
-    let program = open_to_all(&sandbox);
+    let program = open_to_all(&sandbox.path(""));
     let (php, monitoring) = (new_key(&["php"]), new_key(&["monitoring"]));
     let keys = sandbox.path("keys");
     let serve = ["serve", "--listen", "127.0.0.1:0", "--keys", keys.to_str().unwrap()];

@@ -580,7 +580,7 @@ fn a_stranger_makes_no_call_through_the_gateway() {
 #[test]
 fn promise_6_a_config_that_is_gone_or_closed_for_a_moment_opens_nothing() {
     let sandbox = sandbox();
-    let program = open_to_all(&sandbox);
+    let program = open_to_all(&sandbox.path(""));
     let home = sandbox.path("home");
     let config = home.join(".config/wxtoken/wxtoken.toml");
     let dir = config.parent().unwrap();
