@@ -26,6 +26,12 @@ const LASTING: Duration = Duration::from_secs(5 * 60);
 /// How much longer than the hook's own time another process leaves the telling to this one.
 const CLAIM_MARGIN: Duration = Duration::from_secs(10);
 
+/// How long the lock is waited for to note what was told: longer than another process holds it to ask WeChat.
+const NOTE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The pause before what was told is noted again.
+const NOTE_PAUSE: Duration = Duration::from_millis(50);
+
 /// The longest message that is told, in characters.
 const MAX_MESSAGE: usize = 1000;
 
@@ -183,7 +189,13 @@ impl TroubleSubject<'_> {
         };
         let document = account.location.path(kind);
         let told = hook.run(&account.name, &document, &self.variables(condition, since), is_over);
-        store.change_record(appid, clock, &|record| record.note_told(event, told.is_ok()));
+        // Otherwise its begin would be told again, and its end never.
+        let patience = clock.instant() + NOTE_PATIENCE;
+        let note =
+            || store.change_record(appid, clock, &|record| record.note_told(event, told.is_ok()));
+        while note() == RecordChange::NotMade && !is_over() && !clock.until(patience).is_zero() {
+            clock.sleep(NOTE_PAUSE);
+        }
         match told {
             Ok(()) => Telling::Told,
             Err(failure) => Telling::Failed(failure),

@@ -444,6 +444,27 @@ fn of_concurrent_fetches_one_tells_on_trouble() {
     assert_eq!(told(&home), ["a0 begin 40125"]);
 }
 
+/// A refresh holds the lock for as long as WeChat does not answer, which may be when the hook ends.
+#[test]
+fn what_was_told_while_another_process_held_the_lock_is_noted_all_the_same() {
+    let (wechat, home) = home_with("");
+    write_script(&home, &format!("{RECORD}\nwhile [ ! -e held ]; do sleep 0.02; done"));
+    wechat.fault(FROZEN);
+    let mut fetch = home.command(&["fetch"]).spawn().unwrap();
+    eventually("the hook runs", || told(&home).len() == 1);
+    let lock = fs::File::options().write(true).open(home.path("state/a0.lock")).unwrap();
+    lock.lock().unwrap();
+    fs::write(home.path("held"), "").unwrap();
+    // For longer than a change of the record waits.
+    std::thread::sleep(std::time::Duration::from_millis(2500));
+    drop(lock);
+    assert_eq!(fetch.wait().unwrap().code(), Some(4));
+    home.run(&["fetch"]).exits(4);
+    wechat.fault("none");
+    home.run(&["fetch"]).exits(0).silent();
+    assert_eq!(told(&home), ["a0 begin 50004", "a0 end"]);
+}
+
 #[test]
 fn serve_tells_in_the_background_and_what_a_fetch_has_told_is_not_told_again() {
     let (wechat, home) = home_with("");
