@@ -14,7 +14,7 @@ mod queue;
 mod redaction;
 
 pub(crate) use columns::{columns_of, pieces};
-pub(crate) use format::{Fields, LogFormat, kind, set_format};
+pub(crate) use format::{Fields, LogFormat, kind, set_format, verb};
 pub(crate) use progress::{
     USUAL_WIDTH, can_show, show_progress, tell_waits, waiting_for, without_progress,
 };

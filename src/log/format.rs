@@ -29,6 +29,11 @@ pub(crate) fn set_format(format: LogFormat, verb: &'static str) {
     let _ = FORMAT.set((format, verb));
 }
 
+/// Returns the verb of this run, with which the lines of layers begin that do not know it.
+pub(crate) fn verb() -> &'static str {
+    FORMAT.get().map_or("wxtoken", |(_, verb)| verb)
+}
+
 /// What is known of an event besides its message, by name.
 pub(crate) type Fields<'a> = [(&'static str, &'a dyn Display)];
 

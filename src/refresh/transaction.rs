@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::memory::Turn;
 use super::{Refresh, RefreshError};
-use crate::log::{debug, error};
+use crate::log::{debug, error, verb};
 use crate::message::{action_first, messages};
 use crate::model::api::Rules;
 use crate::model::document::Document;
@@ -150,7 +150,7 @@ impl<'a> Transaction<'a> {
                     let account = name.account;
                     error!(
                         event = "not_put_back", account = account;
-                        "{name}: {}", action_first(&format!("{said}: {err:#}"))
+                        "{}: {name}: {}", verb(), action_first(&format!("{said}: {err:#}"))
                     );
                 }
                 why

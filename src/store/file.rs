@@ -11,7 +11,7 @@ use time::UtcDateTime;
 use super::patience::{PublishError, publish_patiently};
 use super::record::{Record, RecordChange, RecordFile, record_path};
 use super::{Found, Lease, Leftover, LostRequests, NOT_SYNCED, Publisher, Store, reader};
-use crate::log::error;
+use crate::log::{error, verb};
 use crate::model::api::Rules;
 use crate::model::document::{Document, MAX_DOCUMENT};
 use crate::model::kind::DocumentKind;
@@ -226,7 +226,7 @@ impl Publisher for FilePublisher {
         let published = self.publish_bytes(line.expose().as_bytes())?;
         // No failure of publishing: readers have the document.
         if let Err(err) = published.sync_dir().or_else(|_| published.sync_dir()) {
-            error!("{}", NOT_SYNCED.quoting([], format!("{err:#}")));
+            error!("{}: {}", verb(), NOT_SYNCED.quoting([], format!("{err:#}")));
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 //! states what it expects Redis to have; and a new token is kept in the copy of this host before Redis gets it.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
@@ -14,10 +15,12 @@ use super::scripts::{self, LostArgs};
 use super::value::StoredValue;
 use super::{REMEMBERED, RedisStore};
 use crate::language::in_both;
-use crate::log::debug;
+use crate::log::{debug, error, verb};
+use crate::message::action_first;
 use crate::model::api::Rules;
 use crate::model::document::Document;
 use crate::os::clock::Clock;
+use crate::os::thread::lock;
 use crate::os::timestamp::MAX_CLOCK_SKEW;
 use crate::sabotage::{Bug, has_bug};
 use crate::store::patience::{PublishError, publish_patiently};
@@ -43,7 +46,8 @@ impl RedisLease {
         let lock = RedisLock::acquire(server, &store.lock, clock, deadline)
             .map_err(|fault| server.error(&fault))?;
         let found = RefCell::default();
-        Ok(lock.map(|lock| RedisLease { store: store.clone(), lock, deadline, found }))
+        let store = RedisStore { warned_of: Arc::default(), ..store.clone() };
+        Ok(lock.map(|lock| RedisLease { store, lock, deadline, found }))
     }
 }
 
@@ -96,6 +100,23 @@ fn expect_held(store: &RedisStore, extended: Result<bool, RedisFault>) -> Result
 
 fn lock_lost(store: &RedisStore) -> String {
     messages::LOCK_LOST.with([&store.lock])
+}
+
+impl RedisStore {
+    /// Says which keys of `[redis] also` are not written, once for each under a lease.
+    pub(super) fn warn_of_also_keys(&self, faults: Vec<anyhow::Error>) {
+        let mut warned_of = lock(&self.warned_of);
+        for said in faults.iter().map(|fault| action_first(&format!("{fault:#}"))) {
+            if !warned_of.contains(&said) {
+                let account = &self.account;
+                error!(
+                    event = "also_key_not_written", account = account;
+                    "{}: {account}: {said}", verb()
+                );
+                warned_of.push(said);
+            }
+        }
+    }
 }
 
 struct RedisPublisher {

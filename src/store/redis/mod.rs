@@ -26,18 +26,19 @@ pub(crate) mod value;
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use time::UtcDateTime;
 
 use crate::language::in_both;
-use crate::log::{debug, error};
+use crate::log::debug;
 use crate::model::document::Document;
 use crate::model::kind::DocumentKind;
 use crate::model::location::{AlsoFormat, RedisLocation, RedisSettings};
 use crate::os::clock::Clock;
+use crate::os::thread::lock;
 use crate::sabotage::{Bug, has_bug};
 use crate::store::file::clean_up;
 use crate::store::record::{LostRequests, Record, RecordChange, RecordFile};
@@ -77,7 +78,7 @@ impl RedisPool {
     }
 
     fn get(&self, settings: &Arc<RedisSettings>) -> Arc<RedisFollower> {
-        let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut followers = lock(&self.followers);
         if let Some(follower) = followers.get(settings).and_then(Weak::upgrade) {
             return follower;
         }
@@ -89,7 +90,7 @@ impl RedisPool {
     }
 
     fn all(&self) -> Vec<Arc<RedisFollower>> {
-        let followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
+        let followers = lock(&self.followers);
         followers.values().filter_map(Weak::upgrade).collect()
     }
 
@@ -115,6 +116,7 @@ impl RedisPool {
 pub(super) struct RedisStore {
     follower: Arc<RedisFollower>,
     kind: DocumentKind,
+    account: String,
     key: String,
     lock: String,
     last_key: String,
@@ -123,6 +125,8 @@ pub(super) struct RedisStore {
     /// The mode of the copy; `None` for a process that only reads.
     mode: Option<u32>,
     also: Vec<(String, AlsoFormat)>,
+    /// What has been said of keys of `also` under this lease.
+    warned_of: Arc<Mutex<Vec<String>>>,
     /// Set by the first call of `last_known`. The key is followed for as long as this lives.
     followed: OnceLock<Arc<FollowedKey>>,
     /// Whether steps may take longer than the run.
@@ -142,12 +146,14 @@ impl RedisStore {
         RedisStore {
             follower: pool.get(&location.redis),
             kind: kind.clone(),
+            account: location.account.clone(),
             lock: format!("{key}:lock"),
             last_key: format!("{key}:last"),
             lost_key: format!("{key}:lost"),
             copy: LocalCopy::new(path, kind, location.appid.as_deref()),
             mode,
             also: location.also(kind),
+            warned_of: Arc::default(),
             followed: OnceLock::new(),
             is_unhurried: false,
             key,
@@ -333,9 +339,7 @@ impl RedisStore {
         if is_published {
             self.follower.note(&self.key, document);
             // The document is published, and the token is not lost for a key that SDKs read.
-            for fault in self.write_also_keys(document, &bytes, true) {
-                error!("{}: {fault:#}", self.key);
-            }
+            self.warn_of_also_keys(self.write_also_keys(document, &bytes, true));
         }
         Ok(is_published)
     }
