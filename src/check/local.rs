@@ -2,15 +2,19 @@
 
 use std::fmt::Display;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use rustix::fs::{Access, access};
+use rustix::io::Errno;
 
 use super::{Finding, Verdict, messages};
 use crate::error::Exit;
+use crate::message::command::{marked, quoted_path};
 use crate::model::location::Location;
 use crate::model::secret::Secret;
 use crate::os::ca_store::CaStore;
+use crate::os::file::read::open_to_writers;
 use crate::os::hook::Hook;
 use crate::os::local_time::local;
 use crate::store::{DirectoryState, LeaseState, LostAnswers, PublishTrial};
@@ -27,12 +31,25 @@ pub(crate) fn secret(
     match (source, read) {
         (Some(source), Ok(Some(_))) => Finding::named(about, describe(source)),
         (_, Ok(_)) => Finding::good(about, &messages::NO_KEY, []),
-        (Some(_), Err(err)) => {
-            let what = format!("{err:#}");
-            Finding::problem(about, Exit::from_error(err), &messages::SECRET_UNUSABLE, [&what])
+        (Some(source), Err(err)) => {
+            let message = match is_closed(source) {
+                true => &messages::SECRET_CLOSED,
+                false => &messages::SECRET_UNUSABLE,
+            };
+            Finding::problem(about, Exit::from_error(err), message, [&format!("{err:#}")])
         }
         (None, Err(_)) => Finding::notice(about, &messages::NO_SECRET, []),
     }
+}
+
+/// Whether this user may not read the file of a source, and so cannot say whether its content is right.
+fn is_closed(source: &SecretSource<'_>) -> bool {
+    let path: &Path = match source {
+        SecretSource::Stdin | SecretSource::Variable => return false,
+        SecretSource::File(path) | SecretSource::FileOrPipe(path) => path,
+        SecretSource::InDirectory(path) | SecretSource::Credential(path) => path,
+    };
+    access(path, Access::READ_OK) == Err(Errno::ACCESS)
 }
 
 /// A description of a source, with the mode of its file.
@@ -91,6 +108,15 @@ fn directory(location: &Location, tried: &Result<DirectoryState>) -> Finding {
             Finding::problem(about, Exit::Failure, &messages::DIRECTORY_UNUSABLE, values)
         }
     }
+}
+
+/// A document, or its directory, that others than the owner may write to.
+pub(crate) fn writers(paths: impl IntoIterator<Item = PathBuf>) -> Option<Finding> {
+    let (path, mode) = paths.into_iter().find_map(|path| open_to_writers(&path))?;
+    let bits = if path.is_dir() { "o-w" } else { "go-w" };
+    let command = marked(&format!("chmod {bits} {}", quoted_path(&path)));
+    let values = [&command as &dyn Display, &path.display(), &format!("{mode:04o}")];
+    Some(Finding::notice("directory", &messages::OPEN_TO_WRITERS, values))
 }
 
 fn redis(location: &Location, tried: &Result<Vec<anyhow::Error>>) -> Finding {

@@ -56,6 +56,10 @@ messages! {
         "Put it alone on one line into a file with mode 0600 of the user that runs fetch.", "{0}";
         "文件中应只有它自己一行，权限 0600，属主为运行 fetch 的用户。", "{0}";
     }
+    SECRET_CLOSED<1> {
+        "Run check as the user that runs fetch.", "{0}";
+        "请以运行 fetch 的用户执行 check。", "{0}";
+    }
     CA_STORE_UNUSABLE<1> {
         "Correct the variable or unset it: the public roots are built in.", "{0}";
         "请修正或删除该环境变量：公共根证书已内置。", "{0}";
@@ -77,6 +81,10 @@ messages! {
     DIRECTORY_UNUSABLE<2> {
         "Mend that, or give another directory with --dir.", "{0} cannot be published: {1}";
         "请先解决该问题，或用 --dir 指定其他目录。", "无法发布到 {0}：{1}";
+    }
+    OPEN_TO_WRITERS<3> {
+        "Run {0}.", "others can write to {1}, mode {2}, and so have a token of their own handed out";
+        "请执行 {0}。", "其他用户可写 {1}（权限 {2}），可借此让 wxtoken 提供伪造的 token";
     }
     REDIS_FAULTY<2> {
         "Correct that in Redis: tokens are refreshed all the same, but programs that read this key get none.",

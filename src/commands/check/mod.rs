@@ -123,6 +123,9 @@ impl Examination<'_> {
         let source = SecretSource::find(&account.name, config);
         findings.add(local::secret(config.is_mirror, source.as_ref(), &secret));
         findings.add(local::location(&account.location, &trial));
+        let kinds = account.tickets.iter().cloned().map(DocumentKind::Ticket);
+        let kinds = std::iter::once(DocumentKind::Token).chain(kinds);
+        findings.extend(local::writers(kinds.map(|kind| account.location.path(&kind))));
         findings.add(local::lock(&trial, &stores.lease_state(&account.location)));
         let hooks = [&account.on_change, &account.on_trouble];
         findings.extend(hooks.into_iter().flatten().map(local::hook));

@@ -25,7 +25,7 @@ use crate::os::file::version::FileVersion;
 
 mod protection;
 
-pub(crate) use protection::Protection;
+pub(crate) use protection::{Protection, open_to_writers};
 
 /// The largest file of certificates or keys in PEM that is read, in bytes. The authorities of a whole system take a
 /// quarter of a MiB.
@@ -155,7 +155,7 @@ impl std::error::Error for ReadError {}
 
 /// Describes a file whose mode gives others more than `protection` allows, and what to do.
 fn exposed(path: &Path, protection: Protection, mode: u32, is_mount_read_only: bool) -> String {
-    let (shown, path) = (format!("{mode:04o}"), quoted_path(path));
+    let (shown, path) = (format!("{mode:04o}"), path_to_change(path));
     let expected = match protection {
         _ if is_mount_read_only => return OPEN_ON_READ_ONLY_MOUNT.with([&shown]),
         Protection::WritableByOwner => return WRITABLE_BY_OTHERS.with([&shown, &path]),
@@ -173,7 +173,13 @@ fn foreign(path: &Path, owner: u32) -> String {
         // A secret of root's could not be read by this user.
         _ => (format!("root or user {user}"), user.to_string()),
     };
-    FOREIGN.with([&owner, &expected, &owner_to_be, &quoted_path(path)])
+    FOREIGN.with([&owner, &expected, &owner_to_be, &path_to_change(path)])
+}
+
+/// Returns what a command has to name that changes the mode or the owner of what is at `path`: the file that a link leads to.
+fn path_to_change(path: &Path) -> String {
+    let linked = path.is_symlink().then(|| path.canonicalize().ok()).flatten();
+    quoted_path(linked.as_deref().unwrap_or(path))
 }
 
 /// A regular file that is open for reading and has met its conditions.
@@ -464,6 +470,20 @@ mod tests {
                 let err = opened(*mode).unwrap_err().to_string();
                 assert!(err.contains(&format!("mode {mode:04o}")), "{protection:?}: {err}");
             }
+        }
+    }
+
+    #[test]
+    fn a_command_that_changes_a_file_names_the_one_that_a_link_leads_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        let (path, link) = (dir.join("file"), dir.join("link"));
+        fs::write(&path, "").unwrap();
+        symlink("file", &link).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
+        for protection in [Protection::Private, Protection::WritableByOwner] {
+            let err = read(&link, protection, 4).unwrap_err().to_string();
+            assert!(err.contains(&path.display().to_string()) && !err.contains("/link"), "{err}");
         }
     }
 

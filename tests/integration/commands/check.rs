@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -381,6 +382,22 @@ fn a_directory_that_cannot_be_written_is_a_problem_and_a_missing_one_is_not() {
     );
     let nowhere = sandbox.path("secret/none/wx.json");
     check_at(nowhere.to_str().unwrap(), 3).has("directory", "problem", &["cannot enter"]);
+}
+
+/// No fetch publishes such a one, and until the next fetch it would be handed out as others have written it.
+#[test]
+fn a_document_that_others_can_write_is_told_with_the_command_that_ends_it() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::new(&wechat);
+    sandbox.run(&["fetch"]).exits(0);
+    let document = sandbox.document_path();
+    fs::set_permissions(&document, fs::Permissions::from_mode(0o664)).unwrap();
+    let command = format!("chmod go-w {}", document.display());
+    checked(&wechat, &sandbox, 0).has("directory", "notice", &[&command, "mode 0664"]);
+    assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success());
+    let checked = checked(&wechat, &sandbox, 0);
+    let told = checked.findings.iter().filter(|it| it["about"] == "directory").count();
+    assert_eq!(told, 1, "{:#?}", checked.findings);
 }
 
 #[test]

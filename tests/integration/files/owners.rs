@@ -62,6 +62,12 @@ fn a_secret_that_this_user_may_not_look_for_is_not_said_to_be_missing() {
     let ran = Run::new(by_other_user(&program, &fetch)).exits(2);
     assert!(!ran.stderr.contains("chown"), "{}", ran.stderr);
     ran.says(&["cannot read secret file", "secrets/shop.secret", "Run as user root"]);
+    // Nothing is known of what is in it.
+    let mut check = wxtoken();
+    check.args(["check", "-c"]).arg(&config);
+    let ran = Run::new(by_other_user(&program, &check));
+    assert!(!ran.stdout.contains("alone on one line"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("Run check as the user that runs fetch"), "{}", ran.stdout);
 }
 
 #[needs(root)]

@@ -1,8 +1,10 @@
 //! Which owners and modes a file may have for its content to be used, and how a container's read-only mounts are judged.
 
 use std::env;
+use std::fs;
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{StatVfsMountFlags, fstatvfs};
 use rustix::process::geteuid;
@@ -98,6 +100,22 @@ pub(super) fn is_planted(dir: &Dir, owner: u32) -> io::Result<bool> {
     Ok(is_sticky || !is_container())
 }
 
+/// Returns what lets users besides its owner write the file at `path`, or put another one into its place, and its mode: the
+/// file, or the directory that it is in. In a container the directory may be open: there are no other users.
+pub(crate) fn open_to_writers(path: &Path) -> Option<(PathBuf, u32)> {
+    open_to_writers_in(path, is_container())
+}
+
+fn open_to_writers_in(path: &Path, is_container: bool) -> Option<(PathBuf, u32)> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mode = |path: &Path| fs::metadata(path).map(|it| it.mode() & 0o7777).ok();
+    let document = mode(path).filter(|mode| mode & WRITE_BITS != 0).map(|mode| (path, mode));
+    // With the sticky bit no other user can replace the file.
+    let is_open = |mode: &u32| mode & 0o1002 == 0o002 && !is_container;
+    let dir = || mode(dir).filter(is_open).map(|mode| (dir, mode));
+    document.or_else(dir).map(|(path, mode)| (path.to_owned(), mode))
+}
+
 /// Whether this process runs in a container, which has no users besides its own: Docker, Podman or Kubernetes say so, or
 /// the variable `container` does (systemd's CONTAINER_INTERFACE).
 pub(super) fn is_container() -> bool {
@@ -109,4 +127,39 @@ pub(super) fn is_container() -> bool {
 /// Whether the file is on a read-only mount.
 fn is_read_only(file: &File) -> bool {
     fstatvfs(file).is_ok_and(|it| it.f_flag.contains(StatVfsMountFlags::RDONLY))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn what_others_may_write_or_replace_is_found_with_its_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let document = dir.path().join("shop.json");
+        fs::write(&document, "").unwrap();
+        let set = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        for (dir_mode, mode, of_host, of_container) in [
+            (0o755, 0o640, None, None),
+            // A group that shares a directory is as its members want it.
+            (0o770, 0o644, None, None),
+            (0o1777, 0o644, None, None),
+            (0o777, 0o644, Some((dir.path(), 0o777)), None),
+            (0o755, 0o660, Some((&*document, 0o660)), Some((&*document, 0o660))),
+            (0o777, 0o602, Some((&*document, 0o602)), Some((&*document, 0o602))),
+        ] {
+            set(dir.path(), dir_mode);
+            set(&document, mode);
+            for (is_container, expected) in [(false, of_host), (true, of_container)] {
+                let found = open_to_writers_in(&document, is_container);
+                let expected = expected.map(|(path, mode)| (path.to_owned(), mode));
+                assert_eq!(found, expected, "{dir_mode:o} {mode:o} {is_container}");
+            }
+        }
+        assert_eq!(open_to_writers_in(&dir.path().join("no/shop.json"), false), None);
+    }
 }
