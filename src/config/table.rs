@@ -280,17 +280,19 @@ impl<'a> Value<'a> {
 
     /// Reads a duration: a string such as `"90s"`, or a number of seconds.
     pub(super) fn duration(self) -> Result<Duration, String> {
-        match self.is_integer() {
-            true => values::parse_duration(&self.integer()?.to_string()),
-            false => values::parse_duration(self.text()?),
-        }
+        self.duration_by(values::parse_duration)
     }
 
     /// Reads a duration. Fails if it is zero.
     pub(super) fn positive_duration(self) -> Result<Duration, String> {
-        match self.is_integer() {
-            true => values::parse_positive_duration(&self.integer()?.to_string()),
-            false => values::parse_positive_duration(self.text()?),
+        self.duration_by(values::parse_positive_duration)
+    }
+
+    fn duration_by(self, parse: fn(&str) -> Result<Duration, String>) -> Result<Duration, String> {
+        match self.value {
+            DeValue::Integer(_) => parse(&self.integer()?.to_string()),
+            DeValue::String(_) => parse(self.text()?),
+            _ => Err(self.unexpected(A_DURATION)),
         }
     }
 
@@ -341,6 +343,11 @@ impl<'a> Value<'a> {
 }
 
 const A_STRING: &str = bilingual!("a string in quotes", "带引号的字符串");
+
+const A_DURATION: &str = bilingual!(
+    "seconds as a whole number, or a string like \"90s\"",
+    "整数秒数，或 \"90s\" 这样的字符串"
+);
 
 /// Returns the message about a value of another type than `expected`.
 fn unexpected(expected: &str, found: &DeValue<'_>) -> String {

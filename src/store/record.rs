@@ -130,6 +130,7 @@ impl Record {
         self.issued.is_none()
             && self.refusals.is_empty()
             && self.lost.is_empty()
+            && self.replaced.is_empty()
             && self.trouble.is_none()
     }
 
@@ -422,6 +423,14 @@ mod tests {
 
     fn refused(code: i64) -> Refusal {
         Refusal::new(code, "invalid appsecret", CallKind::RequestsToken, Platform::Official)
+    }
+
+    #[test]
+    fn a_record_of_nothing_but_replaced_tokens_is_not_empty() {
+        let mut record = record();
+        assert!(record.is_empty());
+        record.note_replacement(&token("T2"), Some(&token("T1")), NOW);
+        assert!(!record.is_empty());
     }
 
     #[test]

@@ -438,7 +438,7 @@ fn explain(err: &ureq::Error) -> ExchangeError {
             ExchangeError::Malformed(reasons::LARGE_HEAD.with([&MAX_HEAD]))
         }
         ureq::Error::Protocol(_) | ureq::Error::Http(_) => {
-            ExchangeError::Malformed(reasons::NOT_HTTP.with([]))
+            ExchangeError::Malformed(reasons::of_malformed(&err.to_string()))
         }
         // The rest cannot arise from a checked base URL, and its message could contain the URL.
         _ => no_response(reasons::CLIENT_GAVE_UP.with([]), false),
@@ -578,6 +578,21 @@ mod tests {
         let client = Client::new(&[base], Some(&proxy_url), TrustedRoots::public()).unwrap();
         let result = client.get("/", &[], Duration::from_secs(1));
         assert!(!unreachable(result).may_have_arrived && proxy.join().unwrap());
+    }
+
+    #[test]
+    fn an_answer_with_more_headers_than_are_read_is_said_to_have_them() {
+        for (headers, is_read) in [(reasons::MAX_HEADERS, true), (reasons::MAX_HEADERS + 1, false)]
+        {
+            let (base, _requests) = server("http", move |stream| {
+                let head = "HTTP/1.1 204 No Content\r\n".to_owned() + &"x: 1\r\n".repeat(headers);
+                stream.write_all((head + "\r\n").as_bytes()).unwrap();
+            });
+            match get(&[base], Duration::from_secs(60)) {
+                Ok(response) => assert!(is_read && response.status == 204),
+                Err(err) => assert!(!is_read && err.to_string().contains("128 headers"), "{err}"),
+            }
+        }
     }
 
     #[test]

@@ -29,7 +29,7 @@ const BESIDE_TABLES: &[(&str, usize, &str)] = &[
     ("commands/setup/units.rs", 2, SCREEN),
     ("config/file.rs", 3, PART),
     ("config/mod.rs", 3, PART),
-    ("config/table.rs", 12, NAME),
+    ("config/table.rs", 13, NAME),
     ("log.rs", 1, PART),
     ("model/address/listen.rs", 1, NAME),
     ("model/errcode/mod.rs", 1, PART),

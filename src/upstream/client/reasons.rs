@@ -21,7 +21,19 @@ notes! {
     FAR_OFF<0> = "a day far off", "很远的日期";
     LARGE_BODY<1> = "a body of more than {0} bytes", "应答体超过 {0} 字节";
     LARGE_HEAD<1> = "a head of more than {0} bytes", "应答头超过 {0} 字节";
+    MANY_HEADERS<1> = "more than {0} headers", "应答头超过 {0} 个";
     NOT_HTTP<0> = "it is not HTTP", "不是 HTTP";
     CLIENT_FAILED<0> = "the HTTP client failed", "HTTP 客户端出错";
     CLIENT_GAVE_UP<0> = "the HTTP client gave up", "HTTP 客户端放弃了请求";
+}
+
+/// How many headers ureq takes of an answer.
+pub(super) const MAX_HEADERS: usize = 128;
+
+/// Returns why ureq cannot read an answer. It has no type of its own for what is wrong, only what it `said`.
+pub(super) fn of_malformed(said: &str) -> String {
+    match said.contains("too many headers") {
+        true => MANY_HEADERS.with([&MAX_HEADERS]),
+        false => NOT_HTTP.with([]),
+    }
 }

@@ -49,7 +49,10 @@ fn each_error_has_line_key_and_what_is_expected() {
             "refresh_before = -1",
             "refresh_before: Write a duration like 90s, 30m or 2h: this is not one",
         ),
-        ("refresh_before = 1.5", "refresh_before: Write a string in quotes: found a float"),
+        (
+            "refresh_before = 1e3",
+            "refresh_before: Write seconds as a whole number, or a string like \"90s\": found a float",
+        ),
         ("mode = 0o640", "mode: Write octal digits in quotes, like \"0640\": found an integer"),
         (
             "mode = '0440'",
