@@ -50,8 +50,8 @@ messages! {
         "请检查磁盘。", "新 token 文件已生效，但断电后可能恢复为旧文件";
     }
     LOCKS_DO_NOT_HOLD<1> {
-        "Use a file system with locks (--dir).", "locks do not hold in {0}: one was given twice";
-        "请用 --dir 指定支持文件锁的文件系统。", "{0} 中的文件锁无效：同一把锁可以被取得两次";
+        "Use a file system with locks.", "locks do not hold in {0}: one was given twice";
+        "请使用支持文件锁的文件系统。", "{0} 中的文件锁无效：同一把锁可以被取得两次";
     }
 }
 
