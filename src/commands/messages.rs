@@ -150,6 +150,11 @@ messages! {
         "Give --allow.", "listens on {0} and allows no other host";
         "请给出 --allow。", "监听 {0}，但不允许任何其他主机";
     }
+    ALLOWS_ALL<1> {
+        "Name the clients' networks in --allow, or give each client a key (--keys).",
+        "listens on {0} and hands tokens to every address without a key";
+        "请在 --allow 中只写调用方的网段，或用 --keys 给每个调用方一个访问密钥。", "监听 {0}，任何地址无需访问密钥即可拿到 token";
+    }
     FEW_DESCRIPTORS<4> {
         "Raise ulimit -n, or LimitNOFILE= of the unit.",
         "ulimit -n is {0}: that is enough for {1} connections (--max-connections is {2}){3}";

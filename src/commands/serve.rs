@@ -79,10 +79,14 @@ pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
     }
     let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
     let bound = BoundSocket::passed_or_bind(&listen, scheme)?;
-    if let (true, Some(bound)) =
-        (defaults_to_loopback, bound.iter().find(|bound| bound.is_beyond_loopback()))
-    {
-        error!("serve: {}", messages::ALLOWS_NO_OTHER_HOST.with([bound]));
+    if let Some(bound) = bound.iter().find(|bound| bound.is_beyond_loopback()) {
+        // A client's certificate is as good as a key.
+        let is_for_all = settings.tls_client_ca.is_none() && served_settings.get().are_for_all();
+        match defaults_to_loopback {
+            true => error!("serve: {}", messages::ALLOWS_NO_OTHER_HOST.with([bound])),
+            false if is_for_all => error!("serve: {}", messages::ALLOWS_ALL.with([bound])),
+            false => {}
+        }
     }
     let connections = allot_descriptors(&settings, served_settings.get().accounts(), &environment);
     let accounts = served_settings.get().accounts().names().len();

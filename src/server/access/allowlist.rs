@@ -46,6 +46,11 @@ impl Allowlist {
         self.v4.is_empty() && self.v6.is_empty()
     }
 
+    /// Whether the list allows each address of a family.
+    pub(crate) fn allows_all(&self) -> bool {
+        self.v4.contains(&(0, u32::MAX)) || self.v6.contains(&(0, u128::MAX))
+    }
+
     /// Whether this address is allowed. An IPv4 address that is mapped into IPv6 counts as IPv4.
     pub(crate) fn contains(&self, ip: IpAddr) -> bool {
         match ip.to_canonical() {

@@ -36,6 +36,13 @@ pub(crate) struct ConfiguredRules {
     opaque_tokens: bool,
 }
 
+impl ConfiguredRules {
+    /// Whether flags and config allow each address of a family.
+    pub(crate) fn allow_all(&self) -> bool {
+        self.allow.allows_all()
+    }
+}
+
 /// The access rules: those that flags and config give, and those of the files that they name. A client needs an allowed
 /// address and, if there are keys, a key.
 #[derive(Clone, Debug, Default)]

@@ -76,6 +76,11 @@ impl ServerSettings {
     pub(crate) fn accounts(&self) -> &Accounts {
         &self.accounts
     }
+
+    /// Whether clients of each address get tokens, and need no key.
+    pub(crate) fn are_for_all(&self) -> bool {
+        matches!(self.keys, ListFile::None) && self.rules.allow_all()
+    }
 }
 
 /// A file of access rules that flags or config name.

@@ -407,6 +407,25 @@ fn at_an_address_for_other_hosts_any_name_will_do_until_one_is_given() {
 }
 
 #[test]
+fn where_every_address_gets_tokens_without_a_key_serve_says_so() {
+    let sandbox = sandbox();
+    write_with_mode(&sandbox.path("keys"), &format!("php {}\n", "0".repeat(64)), 0o600);
+    let keys = sandbox.path("keys").display().to_string();
+    let wide = ["--listen", "0.0.0.0:0", "--allow", "0.0.0.0/0"];
+    for (flags, expected) in [
+        (wide.to_vec(), true),
+        (vec!["--listen", "[::]:0", "--allow", "::/0,10.0.0.1"], true),
+        ([&wide[..], &["--keys", &keys]].concat(), false),
+        (vec!["--listen", "0.0.0.0:0", "--allow", "10.0.0.0/8"], false),
+        (vec!["--allow", "0.0.0.0/0"], false), // On loopback.
+    ] {
+        let stderr = sandbox.serve(&flags).stop();
+        let said = stderr.contains("and hands tokens to every address without a key");
+        assert_eq!(said, expected, "{flags:?}: {stderr}");
+    }
+}
+
+#[test]
 fn a_request_says_once_whom_it_is_meant_for() {
     let sandbox = sandbox();
     let server = sandbox.serve(&[]);
