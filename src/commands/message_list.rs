@@ -25,7 +25,6 @@ const WITHOUT_TABLE: &[(&str, usize, &str)] = &[
         10,
         "words of the proxy, quoted by the gateway's own message",
     ),
-    ("server/mod.rs", 1, "the cause is of the system"),
     (
         "server/transport/connection.rs",
         1,

@@ -55,6 +55,7 @@ use state::snapshot::LiveSnapshot;
 use transport::repeated::SharedRequests;
 use transport::{Transport, accept};
 
+use crate::message::cannot;
 use crate::os::clock::Clock;
 use crate::os::ending::Finishing;
 use crate::os::hook::children;
@@ -116,7 +117,9 @@ pub(crate) async fn serve(
     let addresses: Vec<String> = bound.iter().map(BoundSocket::to_string).collect();
     let mut tasks = vec![reloading];
     for bound in bound {
-        let listener = bound.start().context("cannot listen")?;
+        let name = bound.to_string();
+        let listening = || cannot("listen on", "监听", &name);
+        let listener = bound.start().with_context(listening)?;
         tasks.push(spawn_local(accept::accept(listener, Rc::clone(&transport))));
     }
     state.snapshot.get().accounts.start();

@@ -15,6 +15,7 @@ use super::narration::{
 };
 use super::sandbox::{DemoServer, STEP_TIMEOUT, Sandbox, expect, http, mock_count};
 use crate::error::Exit;
+use crate::language::Language;
 
 /// AppIDs, and the numbers that are the AppSecrets once they have 32 digits; valid for the stand-in only.
 const SHOP: (&str, u32) = ("wx0123456789abcdef", 5409);
@@ -105,6 +106,10 @@ fn write_secrets(sandbox: &Sandbox, secrets: &[(&str, u32)]) -> Result<()> {
 
 /// Fetches all accounts with one config. A wrong secret of one account does not affect the others.
 fn fetch_all(sandbox: &Sandbox, wechat: SocketAddr) -> Result<()> {
+    let reloads = match Language::of_process() {
+        Language::Chinese => "shop：此处可让应用重新加载",
+        Language::English | Language::Both => "shop: here the app would be reloaded",
+    };
     let config = format!(
         r#"dir = "central"
 
@@ -113,7 +118,7 @@ appid = "{}"
 secret_file = "shop.secret"
 base_url = "http://{wechat}"
 tickets = ["jsapi", "wx_card"]
-on_change = ["echo", "shop: here the app would be reloaded"]
+on_change = ["echo", "{reloads}"]
 
 [account.mini]
 appid = "{}"

@@ -44,6 +44,7 @@ const BESIDE_TABLES: &[(&str, usize, &str)] = &[
     ("server/access/allowlist.rs", 1, NAME),
     ("server/access/host.rs", 1, NAME),
     ("server/access/line_file.rs", 4, PART),
+    ("server/mod.rs", 1, PART),
     ("server/state/snapshot.rs", 2, NAME),
     ("server/transport/socket.rs", 1, PART),
     ("server/transport/tls/mod.rs", 2, NAME),

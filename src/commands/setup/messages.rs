@@ -157,8 +157,8 @@ messages! {
 
     // The steps.
     NO_USER<1> {
-        "Run the same command again.", "there is no user {0}";
-        "请重新运行同一命令。", "没有用户 {0}";
+        "Make it (useradd --system {0}), or see why getent passwd {0} does not find it.", "there is no user {0}";
+        "请创建该用户（useradd --system {0}），或检查 getent 为何找不到它。", "没有用户 {0}";
     }
     COMMAND_FAILED<2> {
         "See what it says, and run it by hand.", "{0}: {1}";
