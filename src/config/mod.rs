@@ -395,15 +395,23 @@ impl<'a> Config<'a> {
 
 /// Fails for two accounts with one document: they would replace each other's token for ever.
 fn check_documents(settings: &[AccountSettings]) -> anyhow::Result<()> {
-    let mut known = HashMap::new();
+    let (mut known, mut directories) = (HashMap::new(), HashMap::new());
     let mut problems = Vec::new();
+    // A directory may have several names, by symbolic links. Most accounts have the same one.
+    let mut in_real_directory = |document: &Path| {
+        let named = document.parent().unwrap_or(document).to_owned();
+        let real = directories.entry(named).or_insert_with_key(|it| it.canonicalize().ok());
+        let name = document.file_name().filter(|_| real.is_some());
+        name.zip(real.as_ref()).map_or(document.to_owned(), |(name, real)| real.join(name))
+    };
     for AccountSettings { account, upstream, .. } in settings {
         let tickets = account.tickets.iter().map(|kind| DocumentKind::Ticket(kind.clone()));
         let kinds = std::iter::once(DocumentKind::Token).chain(tickets);
         let mut shared = None;
         for document in kinds.map(|kind| account.location.path(&kind)) {
             // What belongs to a document, such as its lock and its record, has its name but for the extension.
-            let other = known.insert(document.with_extension(""), &account.name);
+            let real = in_real_directory(&document).with_extension("");
+            let other = known.insert(real, &account.name);
             shared = shared.or(other.map(|other| (other, document)));
         }
         // The first one suffices to find the mistake.

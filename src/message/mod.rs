@@ -339,9 +339,11 @@ fn in_order(text: &str, language: Language) -> String {
         }
         // What stood on both sides of the action stands together now.
         what += before.trim_end_matches(' ');
-        let is_word_next =
-            after.trim_start().starts_with(|c: char| !matches!(c, ';' | ',' | ')' | '.'));
         left = after.trim_start_matches(' ');
+        let is_word_next = match left.as_bytes() {
+            [] | [b';' | b',' | b')', ..] | [b'.'] | [b'.', b' ', ..] => false,
+            _ => true, // A path may begin with a full stop.
+        };
         if is_word_next && !what.is_empty() && !what.ends_with('：') {
             what.push(' ');
         }
@@ -445,6 +447,14 @@ mod tests {
         let path = format!("cannot read /etc/wxtoken. {}", act());
         assert_eq!(first(&path), "Act: cannot read /etc/wxtoken.");
         assert_eq!(first(&format!("{path} [raw]")), "Act: cannot read /etc/wxtoken. [raw]");
+        // One at the beginning, too.
+        for path in ["./d.json", "../d.json", ".d.json"] {
+            assert_eq!(
+                first(&format!("a: {} {path} is none", act())),
+                format!("Act: a: {path} is none")
+            );
+        }
+        assert_eq!(first(&format!("it failed {}.", act())), "Act: it failed.");
         let asks = action("Is it there?", "是否存在？");
         assert_eq!(first(&format!("no answer {asks}")), "Is it there? no answer");
         // Where it was not moved, it is whole all the same.

@@ -56,9 +56,9 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// Whether a document belongs to this account; any does if the AppID is unknown.
+    /// Whether a document belongs to this account, as far as the AppIDs of both are known.
     pub(crate) fn owns(&self, document: &Document) -> bool {
-        self.appid.as_ref().is_none_or(|appid| *appid == document.appid)
+        document.may_be_of(self.appid.as_deref().unwrap_or_default())
     }
 
     /// Returns the AppID. Fails if it is unknown, except for a mirror, which asks by the account's name.
@@ -104,6 +104,10 @@ mod tests {
         let document = Document::new("wx1", token, Duration::from_secs(7200), now);
         for (appid, is_own) in [(Some("wx1"), true), (Some("wx2"), false), (None, true)] {
             assert_eq!(account(appid, Rules::Stable).owns(&document), is_own, "{appid:?}");
+        }
+        let of_mirror = Document { appid: String::new(), ..document };
+        for appid in [Some("wx1"), None] {
+            assert!(account(appid, Rules::Stable).owns(&of_mirror), "its AppID is unknown");
         }
     }
 

@@ -194,11 +194,6 @@ impl Refresh<'_> {
         Ok(if is_same { Outcome::Confirmed(document) } else { Outcome::Renewed(document) })
     }
 
-    /// Whether the document belongs to this account. Any does if the AppID is unknown.
-    fn owns(&self, document: &Document) -> bool {
-        self.appid.is_empty() || document.appid == self.appid
-    }
-
     /// Decides whether the published document satisfies `request`.
     fn decide(&self, found: Found, request: &TokenRequest) -> Result<Decision, RefreshError> {
         let document = match found {
@@ -209,7 +204,7 @@ impl Refresh<'_> {
             }
             Found::Document(document) => document,
         };
-        if !self.owns(&document) {
+        if !document.may_be_of(self.appid) {
             let (place, appid) = (self.place.to_owned(), printable(&document.appid, 64));
             return Err(RefreshError::Foreign { place, appid });
         }

@@ -34,7 +34,7 @@ impl TicketRefresh<'_> {
     /// Has a ticket published by `deadline` that is not due.
     pub(crate) fn run(&self, deadline: Instant) -> Result<Outcome, RefreshError> {
         if let Found::Document(document) = self.store.read()?
-            && self.token.owns(&document)
+            && document.may_be_of(self.token.appid)
             && !self.is_due(&document)
         {
             self.store.clean_up();
@@ -118,7 +118,8 @@ impl AuthorizedSource<'_> {
         let refresh = &self.ticket.token;
         match refresh.store.read() {
             Ok(Found::Document(document))
-                if refresh.owns(&document) && !document.left(refresh.clock.now()).is_zero() =>
+                if document.may_be_of(refresh.appid)
+                    && !document.left(refresh.clock.now()).is_zero() =>
             {
                 Ok(document.token)
             }

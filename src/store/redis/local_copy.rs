@@ -49,9 +49,9 @@ impl LocalCopy {
         }
     }
 
-    /// Whether the document is this account's, as far as its AppID is known.
+    /// Whether the document is this account's, as far as the AppIDs of both are known.
     pub(super) fn is_for(&self, document: &Document) -> bool {
-        self.appid.as_ref().is_none_or(|appid| *appid == document.appid)
+        document.may_be_of(self.appid.as_deref().unwrap_or_default())
     }
 
     /// Keeps `document`, unless the copy already has it or a newer one. Failing to do so only matters when Redis is down,
@@ -161,6 +161,8 @@ mod tests {
             assert_eq!(ours.read(), Some(document("wx1", "NEW", 1000)));
         }
         assert_eq!(copy(Some("wx2")).read(), None, "it is another account's");
+        copy(None).keep(&document("", "MIRRORED", 1500), None, &SystemClock);
+        assert_eq!(ours.read(), Some(document("", "MIRRORED", 1500)), "it may be any account's");
         copy(None).keep(&document("wx2", "NEWER", 2000), None, &SystemClock);
         assert_eq!((ours.read(), copy(None).read()), (None, Some(document("wx2", "NEWER", 2000))));
     }

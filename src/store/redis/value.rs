@@ -74,9 +74,9 @@ impl InForce {
         now: Timestamp,
     ) -> InForce {
         let is_newer = |copy: &Document| {
-            stored
-                .as_ref()
-                .is_none_or(|stored| copy.appid == stored.appid && copy.is_later_than(stored, now))
+            let is_before =
+                |it: &Document| it.may_be_of(&copy.appid) && copy.is_later_than(it, now);
+            stored.as_ref().is_none_or(is_before)
         };
         match copy.filter(|copy| is_newer(copy) && !copy.left(now).is_zero()) {
             Some(_) if has_bug(Bug::FailoverValueAccepted) => InForce::Stored(stored),
@@ -129,7 +129,10 @@ mod tests {
         let short = Document { expires_in: Duration::from_secs(300), ..new.clone() };
         assert_eq!(chosen(Some(&short), &new, 1000), InForce::Stored(Some(short)));
         let foreign = Document { appid: "wx2".to_owned(), ..new };
-        assert_eq!(chosen(Some(&old), &foreign, 1001), InForce::Stored(Some(old)));
+        assert_eq!(chosen(Some(&old), &foreign, 1001), InForce::Stored(Some(old.clone())));
+        // A mirror did not know its AppID then.
+        let earlier = Document { appid: String::new(), ..old };
+        assert_eq!(chosen(Some(&earlier), &foreign, 1001), InForce::Copied(foreign.put_back()));
     }
 
     #[test]

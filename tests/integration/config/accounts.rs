@@ -1,6 +1,7 @@
 //! Several accounts in one config: fetched concurrently and independently, and read, shown and served by name.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 
@@ -324,10 +325,13 @@ fn status_prints_a_table_and_its_exit_status_is_the_worst() {
 #[test]
 fn two_accounts_with_one_document_are_a_config_error() {
     // Of another extension it would have the other one's lock, and the record of what was asked and refused.
-    for file in ["state/a.json", "state/a.txt", "state/a"] {
+    // By way of a symbolic link it is the same one, too.
+    for file in ["state/a.json", "state/a.txt", "state/a", "link/a.json", "state/../link/a.json"] {
         let home = Home::new(&format!(
             "dir = 'state'\n[account.a]\nappid = 'wx1'\n[account.b]\nappid = 'wx2'\nfile = '{file}'\n",
         ));
+        fs::create_dir(home.path("state")).unwrap();
+        symlink("state", home.path("link")).unwrap();
         for verb in ["fetch", "status", "serve"] {
             let ran = home.run(&[verb]).exits(2);
             let expected = format!(

@@ -82,6 +82,39 @@ fn a_mirror_without_an_appsecret_serves_sdks_under_its_appid() {
 }
 
 #[test]
+fn promise_2_a_mirror_that_is_given_its_appid_or_an_appsecret_goes_on_with_its_token() {
+    let wechat = wechat(&[]);
+    let first = central(&wechat, "tickets = [\"jsapi\"]\n");
+    first.run(&["fetch"]).exits(0).silent();
+    let server = first.serve(&["--refresh"]);
+    let mirror = mirror_of(&server, "tickets = [\"jsapi\"]\n");
+    mirror.run(&["fetch"]).exits(0).silent();
+    let sign = ["sign", "https://example.com/"];
+    mirror.run(&sign).exits(2).says(&["appid", "AppID"]);
+    let token = first.token("a0").unwrap();
+
+    mirror.write(&(mirror.config() + "appid = \"wx0\"\n"));
+    let mirrored = mirror.serve(&[]);
+    assert_eq!(token_of(&mirrored), token);
+    mirror.run(&sign).exits(0);
+    mirror.run(&["fetch", "--force"]).exits(0);
+    let document = fs::read_to_string(mirror.document_path("a0")).unwrap();
+    assert!(document.starts_with("{\"appid\":\"wx0\","), "{document}");
+    drop(mirrored);
+
+    // The central host is gone.
+    let heir = mirror_of(&server, "");
+    heir.run(&["fetch"]).exits(0).silent();
+    drop(server);
+    heir.write(central(&wechat, "").config().as_str());
+    heir.put_secret("a0", &appsecret(0));
+    heir.run(&["fetch"]).exits(0);
+    assert_eq!(heir.run(&["get", "-r"]).exits(0).stdout.trim_end(), token);
+    heir.run(&["fetch", "--force"]).exits(0);
+    assert!(wechat.is_alive(&heir.token("a0").unwrap()));
+}
+
+#[test]
 fn tickets_are_mirrored_like_tokens() {
     let wechat = wechat(&[]);
     let first = central(&wechat, "tickets = [\"jsapi\"]\n");
