@@ -3,10 +3,10 @@
 //! a secret only to report all that is wrong with an account of the command line.
 
 mod diagnostics;
+mod documents;
 pub(crate) mod edit;
 pub(crate) mod faults;
 mod file;
-mod leftover;
 pub(crate) mod messages;
 mod place;
 mod redis;
@@ -14,7 +14,6 @@ mod run_options;
 mod serve;
 mod table;
 
-use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::os::unix::ffi::OsStrExt;
@@ -29,7 +28,6 @@ use crate::log::{printable, without_long_words};
 use crate::message::{command, listed};
 use crate::model::account::{Account, DEFAULT_ACCOUNT};
 use crate::model::api::Rules;
-use crate::model::kind::DocumentKind;
 use crate::model::location::{Location, RedisLocation};
 use crate::upstream::config::{Origin, UpstreamConfig};
 use crate::upstream::connect::Connector;
@@ -115,7 +113,7 @@ impl<'a> Config<'a> {
             let accounts = self.file.accounts.iter();
             let mut settings: Vec<_> =
                 accounts.map(|account| self.settings_of_file(account, &dir)).collect();
-            check_documents(&settings)?;
+            documents::check(&settings)?;
             settings.retain(|it| names.is_empty() || names.contains(&it.account.name));
             self.check_directory(names)?;
             Ok(settings)
@@ -391,38 +389,6 @@ impl<'a> Config<'a> {
             _ => Ok(document),
         }
     }
-}
-
-/// Fails for two accounts with one document: they would replace each other's token for ever.
-fn check_documents(settings: &[AccountSettings]) -> anyhow::Result<()> {
-    let (mut known, mut directories) = (HashMap::new(), HashMap::new());
-    let mut problems = Vec::new();
-    // A directory may have several names, by symbolic links. Most accounts have the same one.
-    let mut in_real_directory = |document: &Path| {
-        let named = document.parent().unwrap_or(document).to_owned();
-        let real = directories.entry(named).or_insert_with_key(|it| it.canonicalize().ok());
-        let name = document.file_name().filter(|_| real.is_some());
-        name.zip(real.as_ref()).map_or(document.to_owned(), |(name, real)| real.join(name))
-    };
-    for AccountSettings { account, upstream, .. } in settings {
-        let tickets = account.tickets.iter().map(|kind| DocumentKind::Ticket(kind.clone()));
-        let kinds = std::iter::once(DocumentKind::Token).chain(tickets);
-        let mut shared = None;
-        for document in kinds.map(|kind| account.location.path(&kind)) {
-            // What belongs to a document, such as its lock and its record, has its name but for the extension.
-            let real = in_real_directory(&document).with_extension("");
-            let other = known.insert(real, &account.name);
-            shared = shared.or(other.map(|other| (other, document)));
-        }
-        // The first one suffices to find the mistake.
-        if let (Some((other, document)), Origin::Config { account: place, .. }) =
-            (shared, &upstream.origin)
-        {
-            let said = messages::SHARED_DOCUMENT.first([&document.display(), other]);
-            problems.push(format!("{place}: {said}"));
-        }
-    }
-    if problems.is_empty() { Ok(()) } else { Err(Exit::Usage.errors(problems)) }
 }
 
 /// Whether a file of this path is in the directory.

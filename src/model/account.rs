@@ -58,7 +58,7 @@ pub(crate) struct Account {
 impl Account {
     /// Whether a document belongs to this account, as far as the AppIDs of both are known.
     pub(crate) fn owns(&self, document: &Document) -> bool {
-        document.may_be_of(self.appid.as_deref().unwrap_or_default())
+        owns(self.appid.as_deref().unwrap_or_default(), document)
     }
 
     /// Returns the AppID. Fails if it is unknown, except for a mirror, which asks by the account's name.
@@ -85,6 +85,12 @@ impl Account {
             on_trouble: None,
         }
     }
+}
+
+/// Whether a document may belong to the account with this AppID. One that is unknown, which is empty, contradicts none: a mirror need
+/// not know its AppID, and publishes documents without it.
+pub(crate) fn owns(appid: &str, document: &Document) -> bool {
+    appid == document.appid || appid.is_empty() || document.appid.is_empty()
 }
 
 #[cfg(test)]

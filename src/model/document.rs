@@ -323,12 +323,6 @@ impl Document {
         now.since(self.created_at) < -MAX_CLOCK_SKEW
     }
 
-    /// Whether this may be a document of the account with this AppID. One that is unknown, which is empty, contradicts none: a
-    /// mirror need not know its AppID, and publishes documents without it.
-    pub(crate) fn may_be_of(&self, appid: &str) -> bool {
-        self.appid == appid || self.appid.is_empty() || appid.is_empty()
-    }
-
     /// Returns the lifetime left at which this document, a ticket's, is due. WeChat returns the same ticket while it lives,
     /// and `expires_in` is what was left then: only after half of that can another request bring a longer lifetime.
     pub(crate) fn ticket_margin(&self, refresh_before: Duration) -> Duration {

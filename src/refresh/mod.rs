@@ -7,6 +7,7 @@ use anyhow::anyhow;
 
 use crate::log::{self, debug, printable};
 use crate::message::messages;
+use crate::model::account;
 use crate::model::api::Rules;
 use crate::model::document::{self, CLASSIC_OVERLAP, Document};
 use crate::model::kind::DocumentName;
@@ -114,7 +115,9 @@ impl Refresh<'_> {
         };
         let until = if published.is_none() { deadline } else { self.clock.instant() };
         let leftover = self.store.take_over(self.appid, until);
+        // Elsewhere WeChat issues the same token again, and says whose it is: apps of one corp have one AppID.
         if let (None, Some(leftover), TokenRequest::Live) = (&published, &leftover, request)
+            && self.mints(RefreshMode::Normal)
             && self.is_fresh(&leftover.document)
         {
             lease.prepare()?.publish(&leftover.document, self.rules, None)?;
@@ -204,7 +207,7 @@ impl Refresh<'_> {
             }
             Found::Document(document) => document,
         };
-        if !document.may_be_of(self.appid) {
+        if !account::owns(self.appid, &document) {
             let (place, appid) = (self.place.to_owned(), printable(&document.appid, 64));
             return Err(RefreshError::Foreign { place, appid });
         }

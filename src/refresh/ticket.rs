@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{Memory, Outcome, Refresh, RefreshError};
 use crate::log::debug;
+use crate::model::account;
 use crate::model::api::Rules;
 use crate::model::document::Document;
 use crate::model::kind::TicketType;
@@ -34,7 +35,7 @@ impl TicketRefresh<'_> {
     /// Has a ticket published by `deadline` that is not due.
     pub(crate) fn run(&self, deadline: Instant) -> Result<Outcome, RefreshError> {
         if let Found::Document(document) = self.store.read()?
-            && document.may_be_of(self.token.appid)
+            && account::owns(self.token.appid, &document)
             && !self.is_due(&document)
         {
             self.store.clean_up();
@@ -118,7 +119,7 @@ impl AuthorizedSource<'_> {
         let refresh = &self.ticket.token;
         match refresh.store.read() {
             Ok(Found::Document(document))
-                if document.may_be_of(refresh.appid)
+                if account::owns(refresh.appid, &document)
                     && !document.left(refresh.clock.now()).is_zero() =>
             {
                 Ok(document.token)

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::log::debug;
+use crate::model::account;
 use crate::model::document::Document;
 use crate::model::kind::DocumentKind;
 use crate::os::clock::Clock;
@@ -51,7 +52,7 @@ impl LocalCopy {
 
     /// Whether the document is this account's, as far as the AppIDs of both are known.
     pub(super) fn is_for(&self, document: &Document) -> bool {
-        document.may_be_of(self.appid.as_deref().unwrap_or_default())
+        account::owns(self.appid.as_deref().unwrap_or_default(), document)
     }
 
     /// Keeps `document`, unless the copy already has it or a newer one. Failing to do so only matters when Redis is down,

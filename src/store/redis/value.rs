@@ -3,6 +3,7 @@
 
 use crate::language::bilingual;
 use crate::message::command::command;
+use crate::model::account;
 use crate::model::document::{Document, MAX_DOCUMENT};
 use crate::model::kind::DocumentKind;
 use crate::model::location::{AlsoFormat, RedisSettings};
@@ -75,7 +76,7 @@ impl InForce {
     ) -> InForce {
         let is_newer = |copy: &Document| {
             let is_before =
-                |it: &Document| it.may_be_of(&copy.appid) && copy.is_later_than(it, now);
+                |it: &Document| account::owns(&copy.appid, it) && copy.is_later_than(it, now);
             stored.as_ref().is_none_or(is_before)
         };
         match copy.filter(|copy| is_newer(copy) && !copy.left(now).is_zero()) {

@@ -1,8 +1,8 @@
 //! Several accounts in one config: fetched concurrently and independently, and read, shown and served by name.
 
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use crate::support::home::{Home, appsecret, wechat_with_accounts};
@@ -651,9 +651,25 @@ fn where_one_account_becomes_several_its_token_goes_on_and_no_stale_document_sta
 }
 
 #[test]
+fn promise_6_no_app_of_a_corp_takes_over_the_token_of_another_one() {
+    let secrets = [appsecret(0), appsecret(1)];
+    let apps = secrets.each_ref().map(|secret| format!("wx0:{secret}"));
+    let wechat = WeChat::with(&["--account", &apps[0], "--account", &apps[1]]);
+    let home = Home::with_accounts(2, &wechat.url(), "");
+    let config = home.config().replace("secret_file", "api = 'work'\nsecret_file");
+    home.write(&config.replace("wx1", "wx0"));
+    fetch_as_single_account(&home, &wechat, "work");
+    home.run(&["fetch"]).exits(0).silent();
+    assert_eq!(home.token("a0"), home.token("default"), "issued again");
+    assert_ne!(home.token("a1"), home.token("default"));
+    assert_eq!(wechat.mints(), 2);
+}
+
+#[test]
 fn a_document_that_another_account_may_use_is_not_taken_over() {
     let wechat = wechat_with_accounts(2, &[]);
     let config = Home::with_accounts(2, &wechat.url(), "").config();
+    let config = config.replace("secret_file", "api = 'classic'\nsecret_file");
     for (config, appid, name) in [
         (config.clone(), "wx9", "of another AppID"),
         (config.replace("account.a1", "account.default"), "wx0", "an account has that name"),
