@@ -4,8 +4,10 @@ use std::cell::RefCell;
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::Duration;
 
+use rustix::fs::{Access, access};
 use rustix::process::geteuid;
 
 use crate::commands::documents;
@@ -98,16 +100,24 @@ impl<'a> Conditions<'a> {
     }
 
     /// Whether a failure of this host, such as a secret that cannot be read, is that of the user who runs this, and not the
-    /// account's: the documents are another user's, who refreshes them, and they live long enough, or the user is at a
-    /// terminal and sees it. Whoever takes the documents from the user of a timer or of cron is told once they end.
+    /// account's: another user refreshes the documents, and they live long enough, or the caller is at a terminal and sees it.
+    /// A timer's user to whom the documents do not belong any more tells it once they end.
     fn is_of_caller_only(&self, kind: &DocumentKind, life: Duration, margin: Duration) -> bool {
-        let document = self.account.location.path(kind);
-        let owner_of = |path| fs::metadata(path).ok().map(|it: fs::Metadata| it.uid());
-        let owners = [Some(&*document), document.parent()].map(|it| it.and_then(owner_of));
-        let user = Some(geteuid().as_raw());
-        let is_refreshed_by_another = owners.iter().any(Option::is_some) && !owners.contains(&user);
         let is_seen = || io::stderr().is_terminal() || io::stdin().is_terminal();
-        is_refreshed_by_another && ((!life.is_zero() && life >= margin / 2) || is_seen())
+        self.is_refreshed_by_another_user(kind)
+            && ((!life.is_zero() && life >= margin / 2) || is_seen())
+    }
+
+    /// Whether neither the document nor its directory is this user's, nor can this user publish there.
+    fn is_refreshed_by_another_user(&self, kind: &DocumentKind) -> bool {
+        let document = self.account.location.path(kind);
+        let user = geteuid();
+        let places = [Some(&*document), document.parent()].into_iter().flatten();
+        let owners: Vec<_> = places.filter_map(|it| Some(fs::metadata(it).ok()?.uid())).collect();
+        let may_publish = |dir: &Path| access(dir, Access::WRITE_OK | Access::EXEC_OK).is_ok();
+        // Root may everywhere.
+        let is_shared = || !user.is_root() && document.parent().is_some_and(may_publish);
+        !owners.is_empty() && !owners.contains(&user.as_raw()) && !is_shared()
     }
 
     /// The published token, if it is the one that the request says was rejected.

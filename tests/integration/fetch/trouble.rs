@@ -160,6 +160,11 @@ fn what_another_user_than_the_documents_owner_may_not_do_is_no_trouble_of_the_ac
     assert_eq!(told(&home), [""; 0]);
     not_read();
     assert_eq!(told(&home), ["a0 begin"]);
+    // A directory that several users publish in, as that of a pod's volume.
+    publish_with_life(7000);
+    fs::set_permissions(home.path("state"), fs::Permissions::from_mode(0o777)).unwrap();
+    not_read();
+    assert_eq!(told(&home), ["a0 begin", "a0 begin"]);
 }
 
 /// A run that has nothing to do does not end it: WeChat was not asked.
