@@ -324,7 +324,7 @@ fn as_service(host: &SetupHost, verb: &str, name: &str) -> Result<Exit> {
 
 /// Returns the error of a step with what to do then.
 fn again(err: anyhow::Error) -> anyhow::Error {
-    Exit::from_error(&err).error(format!("{err:#}. {AGAIN}"))
+    Exit::from_error(&err).error(format!("{err:#}{}{AGAIN}", in_both(". ", "。")))
 }
 
 fn check_args(name: &str) -> CheckArgs {
