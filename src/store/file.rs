@@ -10,7 +10,7 @@ use time::UtcDateTime;
 
 use super::patience::{PublishError, publish_patiently};
 use super::record::{Record, RecordChange, RecordFile, record_path};
-use super::{Found, Lease, Leftover, LostRequests, NOT_SYNCED, Publisher, Store, reader};
+use super::{Found, Lease, Leftover, LostRequests, NOT_SYNCED, Publisher, Store, owner, reader};
 use crate::log::{error, verb};
 use crate::model::api::Rules;
 use crate::model::document::{Document, MAX_DOCUMENT};
@@ -110,7 +110,9 @@ impl Store for FileStore {
     }
 
     fn apply_settings(&self) -> Result<()> {
-        Ok(read::set_mode(&self.path, self.mode)?)
+        let given = owner::give_files_of(&self.path);
+        read::set_mode(&self.path, self.mode)?;
+        Ok(given?)
     }
 
     fn take_over(&self, appid: &str, deadline: Instant) -> Option<Leftover> {

@@ -24,12 +24,14 @@ use reader::FileWatch;
 use record::RecordFile;
 
 mod file;
+mod owner;
 mod patience;
 mod reader;
 mod record;
 pub(crate) mod redis;
 mod preflight;
 
+pub(crate) use owner::{files_of_root_in, give};
 pub(crate) use preflight::{DirectoryState, LeaseState, PublishTrial};
 pub(crate) use record::{
     CACHED_BY_SDKS, LostAnswers, LostRequests, MAX_REPLACED, Record, RecordChange, TroubleClaim,
@@ -221,8 +223,8 @@ pub(crate) trait Store {
         }
     }
 
-    /// Applies settings that may have changed since the document was published: the mode of its file, and the keys of
-    /// `[redis] also`.
+    /// Applies what may have changed since the document was published: the mode of its file, the owner of its directory, and
+    /// the keys of `[redis] also`.
     fn apply_settings(&self) -> Result<()> {
         Ok(())
     }

@@ -147,6 +147,20 @@ impl SetupHost {
         Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
     }
 
+    /// Whether the directory of documents is, or will be by the steps, the service's, and what is in it stays root's all the same.
+    /// systemd gives a directory with all that is in it, but only if it is not yet the service's.
+    pub(super) fn gives_documents(&self) -> bool {
+        let found = || self.path(config::SYSTEM_DIR).symlink_metadata().ok();
+        match self.runner {
+            FetchRunner::Cron => true,
+            FetchRunner::Systemd => self
+                .service_user()
+                .zip(found())
+                .is_some_and(|((user, _), found)| found.is_dir() && found.uid() == user),
+            _ => false,
+        }
+    }
+
     /// Returns the program that services run, and where it has to be copied to for that, if other users cannot run it where
     /// it is, or if one besides root could put another one there.
     pub(super) fn program(&self) -> (PathBuf, Option<PathBuf>) {

@@ -19,6 +19,7 @@ use crate::config::SYSTEM_DIR;
 use crate::config::edit::ConfigEdit;
 use crate::error::Exit;
 use crate::log::printable;
+use crate::store;
 
 /// The units, by what they are for.
 const TIMER: &str = "wxtoken-fetch.timer";
@@ -73,8 +74,17 @@ impl Wanted<'_> {
             _ => Some(DirectoryOwner::Root),
         };
         steps.push(SetupStep::Directory { path: host.secrets(), mode: 0o700, owner });
+        let documents = host.path(SYSTEM_DIR);
+        // What root's fetch has published there before is of no use to the service.
+        let of_root = match owner {
+            Some(_) if host.gives_documents() => store::files_of_root_in(&documents),
+            _ => Vec::new(),
+        };
         if host.runner == FetchRunner::Cron {
-            steps.push(SetupStep::Directory { path: host.path(SYSTEM_DIR), mode: 0o750, owner });
+            steps.push(SetupStep::Directory { path: documents, mode: 0o750, owner });
+        }
+        if !of_root.is_empty() {
+            steps.push(SetupStep::Give(of_root));
         }
         let path = host.secrets().join(format!("{}.secret", self.name));
         steps.push(SetupStep::File { path, mode: 0o600, content: Content::Secret(self.secret) });

@@ -22,6 +22,7 @@ use crate::os::fault::{Doing, explained};
 use crate::os::file::atomic::{ReplaceError, Replacement};
 use crate::os::file::dir::Dir;
 use crate::os::file::read::{self, Access};
+use crate::store;
 
 /// The longest part of a command's output that an error repeats, in characters.
 const MAX_OUTPUT: usize = 600;
@@ -33,6 +34,8 @@ const MAX_COMPARED: usize = 4_000_000;
 pub(super) enum SetupStep {
     /// A directory with this mode, and this owner if one is said.
     Directory { path: PathBuf, mode: u32, owner: Option<DirectoryOwner> },
+    /// Files of documents, which are given to the owner of their directory: the user of the service.
+    Give(Vec<PathBuf>),
     /// A file with this mode for a new one.
     File { path: PathBuf, mode: u32, content: Content },
     /// A copy of the program.
@@ -139,6 +142,10 @@ impl SetupStep {
             SetupStep::Directory { path, mode, .. } => {
                 format!("mkdir {} (mode {mode:04o})", path.display())
             }
+            SetupStep::Give(files) => {
+                let files: Vec<_> = files.iter().map(|it| it.display().to_string()).collect();
+                format!("chown {USER}: {}", files.join(" "))
+            }
             SetupStep::File { path, mode, .. } => {
                 let mode = fs::metadata(path).map_or(*mode, |found| found.mode() & 0o777);
                 match is_chinese {
@@ -185,6 +192,10 @@ impl SetupStep {
                 let owner = owner.map(|owner| owner.numbers(host)).transpose()?;
                 make_directory(path, *mode, owner)
             }
+            SetupStep::Give(files) => {
+                files.iter().try_for_each(|path| store::give(path).map_err(not_given(path)))?;
+                Ok(true)
+            }
             SetupStep::File { path, mode, content } => write(path, *mode, content),
             SetupStep::Program { to, .. } => copy_program(to).map(|()| true),
             SetupStep::Run { words, input, .. } => run(words, input, host).map(|()| true),
@@ -205,6 +216,11 @@ impl SetupStep {
 /// Returns an error of the system with what could not be done, and what to do.
 fn failed(what: String, path: &Path, err: io::Error) -> anyhow::Error {
     anyhow!("{what}: {}", explained(&err, path, Doing::Writing))
+}
+
+/// Returns the same for a file that could not be given to its owner.
+fn not_given(path: &Path) -> impl Fn(io::Error) -> anyhow::Error {
+    move |err| failed(cannot("give to its owner", "更改属主：", path.display()), path, err)
 }
 
 /// Returns the mode of directories above what is set up that are missing, whatever the umask: root's are passed through by the
@@ -275,10 +291,7 @@ fn write(path: &Path, mode: u32, content: &Content) -> Result<bool> {
         let file = read::open_own(path, Access::Read).map_err(doing)?;
         let now = rustix::fs::fstat(&file).map_err(|err| doing(err.into()))?;
         if (now.st_uid, now.st_gid) != (user, group) {
-            fchown(&file, Some(user), Some(group)).map_err(|err| {
-                let what = cannot("give to its owner", "更改属主：", path.display());
-                failed(what, path, err)
-            })?;
+            fchown(&file, Some(user), Some(group)).map_err(not_given(path))?;
         }
     }
     replacement.sync_dir()?;

@@ -25,6 +25,8 @@ struct Barrier {
     owner: u32,
     group: u32,
     mode: u32,
+    /// Whose the directory is that it is in.
+    dir_owner: u32,
     /// The bit of a mode that is missing: 4, 2 or 1.
     missing: u32,
 }
@@ -60,13 +62,17 @@ fn barrier(path: &Path, doing: Doing) -> Option<Barrier> {
         owner: found.uid(),
         group: found.gid(),
         mode: found.mode() & 0o7777,
+        dir_owner: refusing
+            .parent()
+            .and_then(|it| fs::metadata(it).ok())
+            .map_or(ROOT, |it| it.uid()),
         missing,
     })
 }
 
 /// Returns what to do about a barrier before this user, marked.
 fn about(barrier: &Barrier, user: u32) -> String {
-    let Barrier { path, owner, group, mode, missing } = barrier;
+    let Barrier { path, owner, group, mode, missing, dir_owner } = barrier;
     if *owner == user {
         let letter = [(4, 'r'), (2, 'w'), (1, 'x')].into_iter().find(|(bit, _)| bit == missing);
         let letter = letter.map_or('x', |(_, letter)| letter);
@@ -74,6 +80,11 @@ fn about(barrier: &Barrier, user: u32) -> String {
         return action(format!("Run {command}."), format!("请执行 {command}。"));
     }
     let name = |id| name_of("/etc/passwd", id);
+    if (*owner, *dir_owner) == (ROOT, user) {
+        // Root's, by a run that came before the directory was this user's.
+        let command = marked(&format!("chown -h {} {}", name(user), quoted_path(path)));
+        return action(format!("Run {command} as root."), format!("请以 root 执行 {command}。"));
+    }
     let (owner, user) = (name(*owner), name(user));
     let path = path.display();
     match mode & (missing << 3) != 0 && *group != ROOT {
@@ -124,7 +135,12 @@ mod tests {
 
     fn said(owner: u32, group: u32, mode: u32, missing: u32, user: u32) -> String {
         let path = PathBuf::from("/var/lib/wxtoken");
-        let text = about(&Barrier { path, owner, group, mode, missing }, user);
+        said_in(ROOT, path, [owner, group, mode, missing, user])
+    }
+
+    fn said_in(dir_owner: u32, path: PathBuf, rest: [u32; 5]) -> String {
+        let [owner, group, mode, missing, user] = rest;
+        let text = about(&Barrier { path, owner, group, mode, dir_owner, missing }, user);
         Language::English.resolve(&text).into_owned()
     }
 
@@ -146,6 +162,18 @@ mod tests {
             );
         }
         assert_eq!(said(7, 7, 0o500, 2, 7), "Run chmod u+w /var/lib/wxtoken.");
+    }
+
+    #[test]
+    fn a_file_of_roots_in_a_directory_of_this_user_is_to_be_given_to_this_user() {
+        let path = PathBuf::from("/var/lib/wxtoken/default.json");
+        let user = 4_000_000;
+        let text = said_in(user, path.clone(), [ROOT, ROOT, 0o600, 4, user]);
+        assert_eq!(text, "Run chown -h 4000000 /var/lib/wxtoken/default.json as root.");
+        for (dir_owner, owner) in [(ROOT, ROOT), (user, 4_000_001)] {
+            let text = said_in(dir_owner, path.clone(), [owner, ROOT, 0o600, 4, user]);
+            assert!(text.starts_with("Run as user "), "{text}");
+        }
     }
 
     #[test]

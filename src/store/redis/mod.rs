@@ -42,7 +42,7 @@ use crate::os::thread::lock;
 use crate::sabotage::{Bug, has_bug};
 use crate::store::file::clean_up;
 use crate::store::record::{LostRequests, Record, RecordChange, RecordFile};
-use crate::store::{Found, Lease, Store, Watch};
+use crate::store::{Found, Lease, Store, Watch, owner};
 #[cfg(test)]
 pub(crate) use connection::model;
 #[cfg(test)]
@@ -415,8 +415,9 @@ impl Store for RedisStore {
 
     fn apply_settings(&self) -> Result<()> {
         let applied = self.mode.map_or(Ok(()), |mode| self.copy.set_mode(mode));
+        let given = owner::give_files_of(self.copy.path());
         self.sync_also_keys()?;
-        Ok(applied?)
+        Ok(applied.and(given)?)
     }
 
     fn clean_up(&self) {

@@ -747,6 +747,42 @@ fn without_systemd_cron_runs_fetch_as_a_user_who_owns_the_secrets() {
     set_up().exits(2).says(&["etc/cron.d/wxtoken", "Move it away"]);
 }
 
+/// As README has it: a first `fetch` by hand, as root, and `setup` afterwards. With the Debian package the directory is the
+/// service's before, and systemd leaves what is in it.
+#[needs(root)]
+#[test]
+fn what_root_has_published_before_is_the_services_after_setup() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    for has_systemd in [false, true] {
+        let machine = if has_systemd { Machine::with_systemd() } else { Machine::bare() };
+        fs::create_dir_all(machine.path("etc/cron.d")).unwrap();
+        fs::set_permissions(machine.root.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let line = format!("wxtoken:x:{OTHER_USER}:{OTHER_USER}::/:/bin/false\n");
+        fs::write(machine.path("etc/passwd"), line).unwrap();
+        let secret = machine.path("secret");
+        write_with_mode(&secret, SECRET, 0o600);
+        let dir = machine.path("var/lib/wxtoken");
+        let mut fetch = wxtoken();
+        fetch.args(["fetch", "--appid", APPID, "--base-url", &machine.wechat.url()]);
+        fetch.arg("--secret-file").arg(secret).arg("--dir").arg(&dir);
+        Run::new(fetch).exits(0).silent();
+        fs::write(dir.join("notes"), "root's own").unwrap();
+        if has_systemd {
+            chown(&dir, Some(OTHER_USER), Some(OTHER_USER)).unwrap();
+        }
+        let files = ["json", "lock", "state"].map(|end| dir.join(format!("default.{end}")));
+        let owners = || files.each_ref().map(|file| fs::metadata(file).unwrap().uid());
+        let chown = "  chown wxtoken: ";
+        Run::new(machine.command(&[APPID, "--dry-run"])).exits(0).prints(&[chown]);
+        assert_eq!(owners(), [0; 3]);
+        machine.set_up(&[APPID], SECRET).exits(0).prints(&[chown]);
+        assert_eq!(owners(), [OTHER_USER; 3]);
+        assert_eq!(fs::metadata(dir.join("notes")).unwrap().uid(), 0);
+        let again = machine.set_up(&[APPID], SECRET).exits(0);
+        assert!(!again.stdout.contains(chown), "{}", again.stdout);
+    }
+}
+
 /// Returns the home of another user, with a `crontab` in `bin` that keeps the user's lines in `table`.
 fn home_with_crontab(sandbox: &Sandbox) -> PathBuf {
     let home = sandbox.path("home");

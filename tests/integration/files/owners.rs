@@ -140,6 +140,48 @@ fn files_of_root_and_of_the_running_user_are_used_by_that_user() {
     Run::new(fetch()).exits(2).says(&["belongs to user 1, and not to root or user 65534"]);
 }
 
+/// As on a host where root runs `fetch` first and gives the directory to the user of cron afterwards.
+#[needs(root)]
+#[test]
+fn what_root_published_before_the_directory_was_given_away_is_its_owners_after_roots_next_fetch() {
+    let wechat = WeChat::start();
+    let sandbox = Sandbox::new(&wechat);
+    let program = open_to_all(&sandbox.path(""));
+    sandbox.run(&["fetch"]).exits(0).silent();
+    let names = ["default.json", "default.lock", "default.state"];
+    let file = |name: &str| sandbox.path("state").join(name);
+    let owners = || names.map(|name| fs::metadata(file(name)).unwrap().uid());
+    assert_eq!(owners(), [0; 3]);
+    give_to_other(&sandbox.path("state"));
+    let by_owner = || {
+        give_to_other(&sandbox.path("secret"));
+        let ran = Run::new(by_other_user(&program, &sandbox.command(&["fetch"])));
+        chown(sandbox.path("secret"), Some(0), Some(0)).unwrap();
+        ran
+    };
+    let document = file("default.json").display().to_string();
+    by_owner().exits(1).says(&[&document, "Run chown -h nobody ", "default.json as root"]);
+    // The owner could have moved other files of root's there, to get at what is in them, or linked to them.
+    let others = ["other.lock", "other.state"].map(file);
+    write_with_mode(&others[0], "", 0o600);
+    write_with_mode(&others[1], "root's own\n", 0o600);
+    fs::rename(file("default.state"), file("kept")).unwrap();
+    for other in &others {
+        fs::rename(other, file("default.state")).unwrap();
+        sandbox.run(&["fetch", "--mode", "0640"]).exits(0).silent();
+        assert_eq!(owners(), [OTHER_USER, OTHER_USER, 0]);
+    }
+    fs::rename(file("kept"), file("default.state")).unwrap();
+    fs::hard_link(file("default.state"), file("second")).unwrap();
+    sandbox.run(&["fetch"]).exits(0).silent();
+    assert_eq!(owners()[2], 0);
+    fs::remove_file(file("second")).unwrap();
+    sandbox.run(&["fetch"]).exits(0).silent();
+    assert_eq!(owners(), [OTHER_USER; 3]);
+    by_owner().exits(0).silent();
+    assert_eq!(wechat.asked(), 1);
+}
+
 #[needs(root)]
 #[test]
 fn promise_4_a_document_that_another_user_put_into_a_shared_directory_is_not_handed_out() {
