@@ -7,6 +7,9 @@ use super::step::SetupStep;
 use crate::language::{Language, bilingual, in_both};
 use crate::model::address::listen::Listen;
 
+/// How a command is run as the user whose secrets and documents they are where cron runs `fetch`.
+const AS_SERVICE: &str = "sudo -u wxtoken ";
+
 /// Returns what would be done.
 pub(super) fn preview(steps: &[SetupStep], host: &SetupHost, is_central: bool) -> String {
     let head = bilingual!(
@@ -59,8 +62,7 @@ impl SetupReport<'_> {
     pub(super) fn text(&self) -> String {
         let SetupReport { host, name, listen, .. } = *self;
         let sudo = if host.is_system() { "sudo " } else { "" };
-        // Root does not trust the secrets of that user.
-        let checks = if host.runner == FetchRunner::Cron { "sudo -u wxtoken " } else { sudo };
+        let checks = if host.runner == FetchRunner::Cron { AS_SERVICE } else { sudo };
         let name = name.map(|name| format!(" {name}")).unwrap_or_default();
         let commands = [
             (
@@ -132,10 +134,9 @@ impl SetupReport<'_> {
         {
             return String::new();
         }
-        let command = match self.is_central {
-            true => "wxtoken serve --refresh",
-            false => "wxtoken serve",
-        };
+        let user = if self.host.runner == FetchRunner::Cron { AS_SERVICE } else { "" };
+        let refresh = if self.is_central { " --refresh" } else { "" };
+        let command = format!("{user}wxtoken serve{refresh}");
         line(&in_both(
             format!("Other hosts are served by {command}: have it started with this host."),
             format!("向其他主机提供 token 需运行 {command}：请设置为开机启动。"),
@@ -188,6 +189,29 @@ mod tests {
         let text = asking("10.0.0.5:7200", true, true);
         let command = "--fail -H \"Authorization: Bearer $KEY\" https://10.0.0.5:7200/token/shop\n";
         assert!(text.ends_with(command), "{text}");
+    }
+
+    /// The secrets and the documents are that user's.
+    #[test]
+    fn where_cron_runs_fetch_other_hosts_are_served_by_the_same_user() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("etc/cron.d")).unwrap();
+        let host = SetupHost::detect(Some(root.path())).unwrap();
+        assert!(host.runner == FetchRunner::Cron);
+        let listen = ["127.0.0.1:7200".to_owned()];
+        for (is_central, command) in [(false, "serve:"), (true, "serve --refresh:")] {
+            let report = SetupReport {
+                host: &host,
+                name: None,
+                listen: &listen,
+                is_central,
+                has_tls: false,
+                has_keys: false,
+            };
+            let text = report.text();
+            let expected = format!("served by sudo -u wxtoken wxtoken {command} have it started");
+            assert!(text.contains(&expected), "{text}");
+        }
     }
 
     #[test]
