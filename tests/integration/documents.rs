@@ -648,7 +648,7 @@ fn in_tree(path: &str) -> std::path::PathBuf {
 }
 
 #[track_caller]
-fn read(path: &str) -> String {
+pub(crate) fn read(path: &str) -> String {
     fs::read_to_string(in_tree(path)).unwrap_or_else(|err| panic!("{path}: {err}"))
 }
 
@@ -757,9 +757,9 @@ fn variables() -> BTreeSet<String> {
 }
 
 /// A fenced code block of a README.
-struct Block {
-    language: String,
-    text: String,
+pub(crate) struct Block {
+    pub(crate) language: String,
+    pub(crate) text: String,
     /// The HTML comment on the line before it, or empty.
     marks: String,
 }
@@ -776,7 +776,7 @@ impl Block {
     }
 }
 
-fn blocks(markdown: &str) -> Vec<Block> {
+pub(crate) fn blocks(markdown: &str) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut lines = markdown.lines();
     let mut before = "";
@@ -843,9 +843,11 @@ fn command_lines(document: &str) -> Vec<Vec<String>> {
             .replace("\", \"", " ")
             .replace("* * * * * wxtoken wxtoken ", "wxtoken ")
             .replace("* * * * * wxtoken command ", "command ")
+            .replace("* * * * * wxtoken /usr/local/bin/", "")
+            .replace("@reboot wxtoken /usr/local/bin/", "")
             .replace("* * * * * ", "");
         for command in line.split(['|', ';', '&', '(', ')', '"', '\'', '=', '>', '#']) {
-            let command = ["sudo -u www-data ", "sudo ", "exec "]
+            let command = ["sudo -u www-data ", "sudo -u wxtoken ", "sudo ", "exec "]
                 .iter()
                 .find_map(|before| command.trim().strip_prefix(before))
                 .unwrap_or(command);
