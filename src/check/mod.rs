@@ -4,6 +4,7 @@
 use std::fmt::Display;
 
 use crate::error::Exit;
+use crate::language::ACTION_MARKS;
 use crate::message::{Message, Note, action_first};
 use crate::model::kind::TicketType;
 use crate::upstream::UpstreamError;
@@ -69,12 +70,14 @@ impl Finding {
         Finding::with_remedy(about, Verdict::Problem(exit), message.divided(values))
     }
 
+    /// What the cause itself asks for is enough, and the finding asks for nothing else then.
     fn with_remedy(
         about: &'static str,
         verdict: Verdict,
         (remedy, what): ([String; 2], String),
     ) -> Finding {
-        Finding { about, verdict, what: action_first(&what), remedy: Some(remedy) }
+        let remedy = (!what.contains(ACTION_MARKS[0])).then_some(remedy);
+        Finding { about, verdict, what: action_first(&what), remedy }
     }
 
     /// A problem with the text and the exit status of an error of the upstream, which says itself what to do.

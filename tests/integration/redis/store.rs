@@ -434,7 +434,10 @@ fn check_writes_to_redis_names_the_lock_holder_and_checks_the_copy_while_redis_i
     assert!(stdout.contains("! a0  lock         held by process 1 on db: "), "{stdout}");
     redis.kill();
     let stdout = home.run(&["check"]).exits(1).stdout;
-    assert!(stdout.contains("✗ a0  store ") && stdout.contains("请检查配置中的 store"), "{stdout}");
+    assert!(
+        stdout.contains("✗ a0  store ") && stdout.contains("请检查 Redis 是否运行"),
+        "{stdout}"
+    );
     assert!(
         stdout.contains("! a0  lock ") && stdout.contains(": unknown: cannot reach "),
         "{stdout}"
