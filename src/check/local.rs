@@ -17,7 +17,7 @@ use crate::os::ca_store::CaStore;
 use crate::os::file::read::open_to_writers;
 use crate::os::hook::Hook;
 use crate::os::local_time::local;
-use crate::store::{DirectoryState, LeaseState, LostAnswers, PublishTrial};
+use crate::store::{DirectoryState, LeaseState, LostAnswers, PublishTrial, RedisState};
 use crate::upstream::UpstreamError;
 use crate::upstream::credentials::SecretSource;
 
@@ -119,12 +119,18 @@ pub(crate) fn writers(paths: impl IntoIterator<Item = PathBuf>) -> Option<Findin
     Some(Finding::notice("directory", &messages::OPEN_TO_WRITERS, values))
 }
 
-fn redis(location: &Location, tried: &Result<Vec<anyhow::Error>>) -> Finding {
+fn redis(location: &Location, tried: &Result<RedisState>) -> Finding {
     let about = "store";
     match tried {
-        Ok(faults) if faults.is_empty() => Finding::good(about, &messages::REDIS_READY, [location]),
-        Ok(faults) => {
-            let faults: Vec<_> = faults.iter().map(|fault| format!("{fault:#}")).collect();
+        Ok(RedisState { also, channel }) if also.is_empty() => match channel {
+            None => Finding::good(about, &messages::REDIS_READY, [location]),
+            Some(err) => {
+                let values = [location as &dyn Display, &format!("{err:#}")];
+                Finding::notice(about, &messages::REDIS_SILENT, values)
+            }
+        },
+        Ok(RedisState { also, .. }) => {
+            let faults: Vec<_> = also.iter().map(|fault| format!("{fault:#}")).collect();
             let values = [location as &dyn Display, &faults.join("; ")];
             Finding::problem(about, Exit::Failure, &messages::REDIS_FAULTY, values)
         }

@@ -87,10 +87,13 @@ messages! {
         "请执行 {0}。", "其他用户可写 {1}（权限 {2}），可借此让 wxtoken 提供伪造的 token";
     }
     REDIS_FAULTY<2> {
-        "Correct that in Redis: tokens are refreshed all the same, but programs that read this key get none.",
-        "{0} can be published, with a fault: {1}";
-        "请在 Redis 中修正：token 照常刷新，但读取该键的程序得不到它。",
-        "可以发布到 {0}，但有问题：{1}";
+        "Correct that in Redis.", "{0} can be published, but programs that read a key of also get no token: {1}";
+        "请在 Redis 中修正。", "可以发布到 {0}，但读取 also 的键的程序得不到 token：{1}";
+    }
+    REDIS_SILENT<2> {
+        "Correct that in Redis.",
+        "{0} can be published, but other hosts are not told at once, and see a new token up to a second later: {1}";
+        "请在 Redis 中修正。", "可以发布到 {0}，但无法即时通知其他主机，它们最多晚一秒得到新 token：{1}";
     }
     REDIS_UNUSABLE<2> {
         "See store and [redis] in the config.", "{0} cannot be published: {1}";

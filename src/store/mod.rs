@@ -32,7 +32,7 @@ pub(crate) mod redis;
 mod preflight;
 
 pub(crate) use owner::{files_of_root_in, give};
-pub(crate) use preflight::{DirectoryState, LeaseState, PublishTrial};
+pub(crate) use preflight::{DirectoryState, LeaseState, PublishTrial, RedisState};
 pub(crate) use record::{
     CACHED_BY_SDKS, LostAnswers, LostRequests, MAX_REPLACED, Record, RecordChange, TroubleClaim,
     TroubleEvent,

@@ -26,8 +26,16 @@ use crate::os::file::read;
 pub(crate) enum PublishTrial {
     /// In a directory.
     Directory(Result<DirectoryState>),
-    /// In a Redis, where a script must be able to write. With what keeps keys of `[redis] also` from being written.
-    Redis(Result<Vec<anyhow::Error>>),
+    /// In a Redis, where a script must be able to write.
+    Redis(Result<RedisState>),
+}
+
+/// A Redis in which documents can be published.
+pub(crate) struct RedisState {
+    /// What keeps keys of `[redis] also` from being written.
+    pub(crate) also: Vec<anyhow::Error>,
+    /// What keeps publications from being announced, or announcements from being followed.
+    pub(crate) channel: Option<anyhow::Error>,
 }
 
 /// A directory in which documents can be published.

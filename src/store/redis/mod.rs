@@ -42,7 +42,7 @@ use crate::os::thread::lock;
 use crate::sabotage::{Bug, has_bug};
 use crate::store::file::clean_up;
 use crate::store::record::{LostRequests, Record, RecordChange, RecordFile};
-use crate::store::{Found, Lease, Store, Watch, owner};
+use crate::store::{Found, Lease, RedisState, Store, Watch, owner};
 #[cfg(test)]
 pub(crate) use connection::model;
 #[cfg(test)]
@@ -192,20 +192,24 @@ impl RedisStore {
         Box::new(RedisWatch::new(self.follower.clone(), self.follow()))
     }
 
-    /// Tries whether the keys of wxtoken can be written, and its channel can be used. Returns what keeps those of
-    /// `[redis] also` from being written.
-    pub(super) fn try_writing(&self) -> Result<Vec<anyhow::Error>> {
+    /// Tries whether the keys of wxtoken can be written. Returns what keeps those of `[redis] also` from being written, and the
+    /// channel from being used.
+    pub(super) fn try_writing(&self) -> Result<RedisState> {
         let (server, channel) = (self.server(), self.server().settings.channel());
         let unused = format!("{}:trial", self.lock);
-        self.run(|connection| scripts::try_commands(connection, &unused, &channel))?;
+        self.run(|connection| scripts::try_commands(connection, &unused))?;
         let keys = [&*self.lock, &self.key, &self.last_key, &self.lost_key];
         self.run(|connection| scripts::try_writing(connection, &keys))?;
-        server.try_subscribing(&channel).map_err(|fault| server.error(&fault))?;
+        let announced = self.act(|connection| scripts::try_announcing(connection, &channel));
+        let followed = announced.and_then(|()| server.try_subscribing(&channel));
         let try_also = |(also, _): &(String, AlsoFormat)| {
             let tried = server.run(|connection| scripts::try_writing(connection, &[also]));
             tried.err().map(|fault| self.also_error(also, &fault))
         };
-        Ok(self.also.iter().filter_map(try_also).collect())
+        Ok(RedisState {
+            also: self.also.iter().filter_map(try_also).collect(),
+            channel: followed.err().map(|fault| server.error(&fault)),
+        })
     }
 
     /// Returns who holds the lock, in words for a message: `None` if it is free, `Some(None)` if it does not say who.

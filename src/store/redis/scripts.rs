@@ -108,13 +108,9 @@ pub(super) fn try_writing(connection: &mut RedisConnection, keys: &[&str]) -> Re
     connection.query(&eval).map(drop)
 }
 
-/// Runs each command that scripts run, at a key that is not used otherwise and on the channel. A refused one is then named
-/// by the server, which does not do so in a script.
-pub(super) fn try_commands(
-    connection: &mut RedisConnection,
-    unused: &str,
-    channel: &str,
-) -> RedisResult<()> {
+/// Runs each command without which scripts do nothing, at a key that is not used otherwise. A refused one is then named by the
+/// server, which does not do so in a script.
+pub(super) fn try_commands(connection: &mut RedisConnection, unused: &str) -> RedisResult<()> {
     let at_key = |name| command(name).arg(unused);
     for tried in [
         at_key("SET").arg("").arg("PX").number(1000),
@@ -122,12 +118,15 @@ pub(super) fn try_commands(
         at_key("GETRANGE").number(0).number(0),
         at_key("SETRANGE").number(0).arg(""),
         at_key("DEL"),
-        // What is announced is not looked at.
-        command("PUBLISH").arg(channel).arg(""),
     ] {
         connection.query(&tried)?;
     }
     Ok(())
+}
+
+/// Announces something on the channel that is not looked at.
+pub(super) fn try_announcing(connection: &mut RedisConnection, channel: &str) -> RedisResult<()> {
+    connection.query(&command("PUBLISH").arg(channel).arg("")).map(drop)
 }
 
 /// Takes a lock, if it is free. Returns whether `owner` holds it now.
