@@ -27,6 +27,8 @@ use crate::error::Exit;
 #[derive(Debug, Default)]
 pub(crate) struct ConfiguredRules {
     allow: Allowlist,
+    /// Where an address is added, for messages.
+    allow_place: String,
     proxies: TrustedProxies,
     server_names: ServerNames,
     /// By the account's index: the addresses that may have its token, among those that are allowed at all. `None` if all
@@ -127,8 +129,12 @@ impl AccessSources {
             true => Allowlist::loopback(),
             false => Allowlist::from_networks(given),
         };
+        let allow_place = match &self.allow_file {
+            Some(path) if self.allow.is_empty() => path.display().to_string(),
+            _ => "--allow".to_owned(),
+        };
         let opaque_tokens = self.opaque_tokens;
-        Ok(ConfiguredRules { allow, proxies, server_names, accounts, opaque_tokens })
+        Ok(ConfiguredRules { allow, allow_place, proxies, server_names, accounts, opaque_tokens })
     }
 }
 
@@ -145,6 +151,11 @@ impl AccessRules {
     pub(crate) fn allows(&self, ip: IpAddr) -> bool {
         self.configured.allow.contains(ip)
             || self.listed.as_ref().is_some_and(|listed| listed.contains(ip))
+    }
+
+    /// Returns the flag, or the file, that addresses are added to.
+    pub(crate) fn allow_place(&self) -> &str {
+        &self.configured.allow_place
     }
 
     /// Whether a peer may send requests at all, as a client or as a trusted proxy.

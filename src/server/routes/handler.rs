@@ -171,7 +171,7 @@ fn report_refusal(
     state: &ServerState,
 ) {
     let why = match (rejection, key) {
-        (Rejection::Forbidden(ip), _) => log_messages::NOT_ALLOWED.with([ip]),
+        (Rejection::Forbidden(ip), _) => state.not_allowed(ip),
         (Rejection::ForbiddenAccount(ip), _) => log_messages::NOT_ALLOWED_ACCOUNT.with([ip]),
         (Rejection::Forwarded(why) | Rejection::Certificate(why), _) => with_marked_action(why),
         (Rejection::Unauthorized(text::UNKNOWN_KEY, _), _) => log_messages::UNKNOWN_KEY.text(),

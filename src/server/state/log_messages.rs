@@ -13,9 +13,9 @@ notes! {
 }
 
 messages! {
-    NOT_ALLOWED<1> {
-        "Add {0} to --allow, if it may ask.", "not in --allow";
-        "若允许其访问，请将 {0} 加入 --allow。", "不在 --allow 中";
+    NOT_ALLOWED<2> {
+        "Add {0} to {1}, if it may ask.", "not in {1}";
+        "若允许其访问，请将 {0} 加入 {1}。", "不在 {1} 中";
     }
     NOT_ALLOWED_ACCOUNT<1> {
         "Add {0} to the account's allow, if it may have its token.", "not in the allow of the account that it asked for";

@@ -10,6 +10,7 @@ pub(crate) mod snapshot;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -39,6 +40,11 @@ pub(crate) struct ServerState {
 }
 
 impl ServerState {
+    /// Returns what the log says of an address that may not ask.
+    pub(crate) fn not_allowed(&self, address: &dyn Display) -> String {
+        log_messages::NOT_ALLOWED.with([address, &self.snapshot.get().access.allow_place()])
+    }
+
     /// Notes whether files of this kind are current; `None` if there are none.
     pub(crate) fn note_reload(&self, files: &'static str, is_current: Option<bool>) {
         let mut reloads = self.reloads.borrow_mut();

@@ -21,7 +21,7 @@ use crate::server::access::peer::{ConnectionInfo, NetworkId, Peer};
 use crate::server::routes::rejection::Rejection;
 use crate::server::routes::response;
 use crate::server::state::ServerState;
-use crate::server::state::log_messages::{NOT_ALLOWED, TOO_MANY_CONNECTIONS};
+use crate::server::state::log_messages::TOO_MANY_CONNECTIONS;
 
 /// How long to wait after the kernel could not accept a connection. Without descriptors it would fail again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -134,7 +134,7 @@ fn refusal(peer: Peer, holder: Option<NetworkId>, state: &ServerState) -> Option
     let client = ClientAddress::Direct(peer);
     if !state.snapshot.get().access.allows_connection(peer) {
         let rejection = Rejection::Forbidden(ip);
-        state.log.refused(now, rejection.code(), client, peer, NOT_ALLOWED.with([&peer]));
+        state.log.refused(now, rejection.code(), client, peer, state.not_allowed(&peer));
         return Some(rejection);
     }
     let holder = holder.filter(|it| connections.is_at_share(*it))?;

@@ -300,7 +300,13 @@ fn allow_file_adds_to_allow_and_does_not_imply_loopback() {
     ] {
         assert_eq!(is_allowed(&server, source), expected, "{source}");
     }
-    drop(server);
+    // The log names the file that this server reads, and a stranger is not told its path.
+    let refused = get_from("127.0.2.0", &server, "");
+    assert!(refused.body.contains("--allow-file") && !refused.body.contains(file), "{refused:?}");
+    let stderr = server.stop();
+    let expected =
+        format!("Add 127.0.2.0 to {file}, if it may ask: refused 127.0.2.0: not in {file}");
+    assert!(stderr.contains(&expected), "{stderr}");
     let server = sandbox.serve(&["--allow-file", file, "--allow", "127.0.0.1"]);
     assert!(is_allowed(&server, "127.0.0.1") && is_allowed(&server, "127.0.0.4"));
     assert!(!is_allowed(&server, "127.0.0.3"));

@@ -4,8 +4,8 @@ use crate::message::messages;
 
 messages! {
     FORBIDDEN<1> {
-        "On the server, add {0} to serve's --allow.", "your address {0} is not allowed here";
-        "请在服务器上把 {0} 加入 serve 的 --allow。", "您的地址 {0} 不在白名单中";
+        "On the server, add {0} to serve's --allow or --allow-file.", "your address {0} is not allowed here";
+        "请在服务器上把 {0} 加入 serve 的 --allow 或 --allow-file。", "您的地址 {0} 不在白名单中";
     }
     FORBIDDEN_ACCOUNT<1> {
         "On the server, add {0} to the account's allow.", "your address {0} is not allowed to have this account's token";
