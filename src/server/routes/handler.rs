@@ -303,7 +303,7 @@ impl<'a> RequestContext<'a> {
     /// Fails if the key is for some APIs only: with a token of WeChat's, its client could call every one.
     fn check_token_key(self, key: Option<&Key>) -> Result<(), Rejection> {
         let is_limited = key.is_some_and(|key| key.apis.is_limited());
-        match is_limited && self.snapshot.access.opaque_keys().is_none() {
+        match is_limited && !self.snapshot.access.hands_out_opaque() {
             true => Err(Rejection::ForbiddenApi),
             false => Ok(()),
         }
@@ -344,8 +344,7 @@ impl<'a> RequestContext<'a> {
         let is_of_client = |opened: &Opened<'_>| {
             opened.account == account && key.is_some_and(|key| key.digest() == opened.key.digest())
         };
-        let keys = self.snapshot.access.opaque_keys();
-        let opened = keys.and_then(|keys| opaque::open(reported.expose(), keys, self.accounts()));
+        let opened = self.snapshot.access.open_opaque(reported.expose(), self.accounts());
         let own = opened.filter(is_of_client).and_then(|opened| opened.token);
         own.map_or(reported, |own| Secret::clone(&own))
     }

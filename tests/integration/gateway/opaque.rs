@@ -234,6 +234,35 @@ fn one_that_was_replaced_before_a_restart_heals_after_it_and_still_ends_with_its
     assert_eq!(call(&server, MENU, &two), 0);
 }
 
+/// No SDK asks again for a token that is unknown.
+#[test]
+fn one_that_was_handed_out_before_they_were_turned_off_works_to_its_end_with_the_apis_of_its_key() {
+    let setup = Setup::new();
+    setup.sandbox.publish_ticket("jsapi", "TICKET_1", 7200, 0);
+    let server = setup.serve(&[]);
+    let [one, two] = [&setup.one, &setup.two].map(|key| token(&server, key));
+    server.stop();
+    let keys = setup.sandbox.path("keys");
+    let server = setup.sandbox.serve_refreshing(&["--gateway", "--keys", keys.to_str().unwrap()]);
+    assert_eq!(token(&server, &setup.one), setup.sandbox.token());
+    assert_eq!(call(&server, MENU, &setup.sandbox.token()), 0);
+    assert_eq!([&one, &two].map(|token| call(&server, MENU, token)), [0, 0]);
+    assert_eq!(call(&server, "/wxa/getwxacode", &two), 48001);
+    let ticket = server.get(&format!("/cgi-bin/ticket/getticket?type=jsapi&access_token={one}"));
+    assert_eq!(ticket.json()["ticket"], "TICKET_1");
+    // A report of it is one of WeChat's.
+    setup.wechat.kill_tokens();
+    let mints = setup.wechat.mints();
+    let body = format!(r#"{{"rejected":"{one}"}}"#);
+    let answer = send(&server, "POST", "/token", &setup.one.key, &body);
+    assert_eq!(answer.json()["access_token"], setup.sandbox.token(), "{answer:?}");
+    assert_eq!(setup.wechat.mints(), mints + 1);
+    // It ends with its key.
+    setup.put_keys(&[&setup.two.line]);
+    server.signal("HUP");
+    eventually("the key is taken out", || call(&server, MENU, &one) == 40125);
+}
+
 /// Its token would be handed out to programs that call WeChat.
 #[test]
 fn a_mirror_of_such_a_server_publishes_none() {

@@ -24,7 +24,7 @@ use crate::server::access::AccessRules;
 use crate::server::access::forwarded::ClientAddress;
 use crate::server::access::host;
 use crate::server::access::keys::{self, AccountScope, Key, KeyScheme};
-use crate::server::access::opaque::{self, Opened};
+use crate::server::access::opaque::Opened;
 use crate::server::access::peer::Peer;
 use crate::server::headers::values;
 
@@ -138,15 +138,15 @@ struct OpenedToken<'a> {
     key: Option<&'a Key>,
 }
 
-/// Returns what a token stands for; `None` if it is none that is handed out here.
+/// Returns what a token stands for; `None` if it is none that is handed out here. One of wxtoken's own may have been handed out
+/// before they were turned off.
 fn open<'a>(token: &str, access: &'a AccessRules, accounts: &Accounts) -> Option<OpenedToken<'a>> {
-    match access.hands_out_opaque() {
-        true => {
-            let keys = access.opaque_keys()?;
-            let Opened { key, account, age, .. } = opaque::open(token, keys, accounts)?;
+    match access.open_opaque(token, accounts) {
+        Some(Opened { key, account, age, .. }) => {
             Some(OpenedToken { account, age, key: Some(key) })
         }
-        false => {
+        None if access.hands_out_opaque() => None,
+        None => {
             let (account, age) = accounts.recognize(token)?;
             Some(OpenedToken { account, age, key: None })
         }

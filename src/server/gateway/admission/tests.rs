@@ -18,6 +18,7 @@ use crate::model::api::{Api, Rules};
 use crate::model::client_key::{self, KeyLine};
 use crate::server::access::AccessSources;
 use crate::server::access::keys::Keys;
+use crate::server::access::opaque;
 
 const LOCAL: ClientAddress =
     ClientAddress::Direct(Peer::Ip(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)));

@@ -15,7 +15,6 @@ use crate::model::response;
 use crate::model::secret::Secret;
 use crate::model::status::{LiveToken, Suspicion, TokenDemand, TokenEvidence, Unavailable};
 use crate::server::access::keys::{self, Key};
-use crate::server::access::opaque;
 use crate::server::access::retry_storm::{ClientId, SUSPICIOUS_INTERVAL};
 use crate::server::gateway::admission::path::split_account;
 use crate::server::routes::body::{self, RequestBody};
@@ -192,12 +191,10 @@ impl RequestContext<'_> {
     /// Returns the account whose live token this is, or was a moment ago, as it is handed out.
     fn holder_of(self, token: &Secret) -> Result<Option<usize>, Rejection> {
         let access = &self.snapshot.access;
-        if !access.hands_out_opaque() {
-            return Ok(self.accounts().holder_of(token.expose()));
-        }
-        let opened =
-            access.opaque_keys().and_then(|it| opaque::open(token.expose(), it, self.accounts()));
-        let Some(opened) = opened else { return Ok(None) };
+        let Some(opened) = access.open_opaque(token.expose(), self.accounts()) else {
+            let holder = self.accounts().holder_of(token.expose());
+            return Ok(holder.filter(|_| !access.hands_out_opaque()));
+        };
         self.key_name.get_or_init(|| Arc::clone(&opened.key.name));
         check_ticket_key(Some(opened.key))?;
         let Some(own) = opened.token else { return Ok(None) };
