@@ -92,12 +92,6 @@ impl<'a> Turn<'a> {
         Some(lost)
     }
 
-    /// Whether the document's token was got with another secret than the present one. `false` also if that is not known.
-    pub(super) fn has_other_secret(&self, document: &Document) -> bool {
-        self.memory.is_of_token
-            && self.record.has_other_secret(&document.token, &self.hashes.secret)
-    }
-
     /// Fails if WeChat is not to be asked now.
     pub(super) fn check(&self) -> Result<(), UpstreamError> {
         if self.memory.asks_anyway {
@@ -205,35 +199,51 @@ impl<'a> Turn<'a> {
 
     /// Notes that the last request was answered with a token. The record is written when this is published.
     pub(super) fn note_token(&mut self) {
-        let lost = self.record.lost_mut();
-        settle(lost, self.refresh.rules, self.requested_at);
+        let requested_at = self.requested_at.take();
+        settle(self.record.lost_mut(), self.refresh.rules, requested_at);
     }
 
     /// Leaves the record for the next run, if it has changed. The lease is held.
     pub(super) fn write(&mut self) {
-        let is_changed = match &self.written {
-            Some(written) => *written != self.record,
-            None => !self.record.is_empty(),
-        };
-        if is_changed {
+        if is_changed(&self.record, self.written.as_ref()) {
             self.refresh.store.write_record(&self.record, self.refresh.clock);
             self.written = Some(self.record.clone());
         }
     }
 
-    /// Notes that the document was published in place of `before`, in answer to the last request. The lease has ended.
-    pub(super) fn note_published(self, document: &Document, before: Option<&Document>) {
-        let Turn { refresh, memory, requested_at, .. } = self;
-        refresh.store.change_record(refresh.appid, refresh.clock, &|record| {
-            let Some(hashes) = memory.credential.hashes(record.salt()) else { return };
-            record.forget_refusal(&hashes.request);
-            settle(record.lost_mut(), refresh.rules, requested_at);
-            if memory.is_of_token {
-                let before = before.map(|before| &before.token);
-                record.note_replacement(&document.token, before, refresh.clock.now().wall);
-                record.note_issued(&document.token, &hashes.secret);
-            }
-        });
+    /// Notes that the document was published in place of `before`, in answer to the last request. The lease is held.
+    pub(super) fn note_published(mut self, document: &Document, before: Option<&Document>) {
+        self.note_token();
+        let Turn { refresh, memory, mut record, written, .. } = self;
+        // The secret may have been changed since.
+        let Some(hashes) = memory.credential.hashes(record.salt()) else { return };
+        record.forget_refusal(&hashes.request);
+        if memory.is_of_token {
+            let before = before.map(|before| &before.token);
+            record.note_replacement(&document.token, before, refresh.clock.now().wall);
+            record.note_issued(&document.token, &hashes.secret);
+        }
+        if is_changed(&record, written.as_ref()) {
+            refresh.store.write_record(&record, refresh.clock);
+        }
+    }
+}
+
+/// Whether the document's token was got with another secret than the present one. `false` also if that is not known.
+pub(super) fn has_other_secret(refresh: &Refresh<'_>, document: &Document) -> bool {
+    let Some(memory) = refresh.memory.filter(|memory| memory.is_of_token) else { return false };
+    let record = refresh.store.record(refresh.appid, refresh.clock.now().wall);
+    record.is_some_and(|record| {
+        let hashes = memory.credential.hashes(record.salt());
+        hashes.is_some_and(|hashes| record.has_other_secret(&document.token, &hashes.secret))
+    })
+}
+
+/// Whether this record says anything else than the one that was written last.
+fn is_changed(record: &Record, written: Option<&Record>) -> bool {
+    match written {
+        Some(written) => written != record,
+        None => !record.is_empty(),
     }
 }
 

@@ -176,10 +176,7 @@ impl Refresh<'_> {
         });
         let document = match confirmed {
             // Nothing is written when nothing has changed.
-            Some(published) if transaction.confirm(now) => {
-                drop(transaction); // With the lease.
-                published.clone()
-            }
+            Some(published) if transaction.confirm(now) => published.clone(),
             _ => {
                 let lost = turn.as_mut().and_then(|turn| {
                     turn.note_token();
@@ -189,9 +186,11 @@ impl Refresh<'_> {
                 document
             }
         };
+        // Before the lease ends, too.
         if let Some(turn) = turn {
             turn.note_published(&document, published.as_ref());
         }
+        drop(transaction);
 
         let is_same = published.is_some_and(|published| published.token == document.token);
         Ok(if is_same { Outcome::Confirmed(document) } else { Outcome::Renewed(document) })
@@ -220,8 +219,7 @@ impl Refresh<'_> {
             // Another token than the rejected one is good while it lives, due or not.
             TokenRequest::OtherThan(_) => !document.left(now).is_zero(),
             TokenRequest::Live => {
-                self.is_fresh(&document)
-                    && !Turn::begin(self).is_some_and(|turn| turn.has_other_secret(&document))
+                self.is_fresh(&document) && !memory::has_other_secret(self, &document)
             }
         };
         Ok(if is_kept { Decision::Keep(document) } else { Decision::Replace(Some(document)) })

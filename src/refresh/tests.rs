@@ -189,13 +189,14 @@ impl Publisher for MemoryStore {
     }
 
     fn publish(
-        self: Box<Self>,
+        &mut self,
         document: &Document,
         _: Rules,
         lost: Option<&LostRequests>,
     ) -> Result<()> {
         lost.map_or(Ok(()), |lost| self.note_lost(lost))?;
-        self.restore(document)
+        self.document.replace(Some(document.clone()));
+        Ok(())
     }
 }
 

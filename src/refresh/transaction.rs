@@ -117,9 +117,10 @@ impl<'a> Transaction<'a> {
         self.is_answer_lost = !has_bug(Bug::LostAnswerTakenForNone);
     }
 
-    /// Publishes the new document. All hosts know from then on the requests that are `lost` still, if that changes.
+    /// Publishes the new document, as the last thing under the lease but for the record. All hosts know from then on the
+    /// requests that are `lost` still, if that changes.
     pub(super) fn commit(
-        self,
+        &mut self,
         document: &Document,
         rules: Rules,
         lost: Option<&LostRequests>,

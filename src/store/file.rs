@@ -214,16 +214,11 @@ impl Publisher for FilePublisher {
         self.lock.note(at).is_ok()
     }
 
-    fn restore(self: Box<Self>, document: &Document) -> Result<()> {
+    fn restore(mut self: Box<Self>, document: &Document) -> Result<()> {
         self.publish(document, Rules::Stable, None)
     }
 
-    fn publish(
-        mut self: Box<Self>,
-        document: &Document,
-        _: Rules,
-        _: Option<&LostRequests>,
-    ) -> Result<()> {
+    fn publish(&mut self, document: &Document, _: Rules, _: Option<&LostRequests>) -> Result<()> {
         let line = document.to_line(&self.store.kind);
         let published = self.publish_bytes(line.expose().as_bytes())?;
         // No failure of publishing: readers have the document.
@@ -257,7 +252,7 @@ mod tests {
         assert!(matches!(store.read().unwrap(), Found::Nothing));
         let lease = store.acquire(&SystemClock, Instant::now()).unwrap().unwrap();
         assert!(store.acquire(&SystemClock, Instant::now()).unwrap().is_none(), "one at a time");
-        let publisher = lease.prepare().unwrap();
+        let mut publisher = lease.prepare().unwrap();
         assert!(matches!(store.read().unwrap(), Found::Nothing), "not before it is published");
         let short = Document { expires_in: Duration::from_secs(300), ..document.clone() };
         publisher.publish_interim(&short).unwrap();
@@ -265,6 +260,9 @@ mod tests {
         assert!(store.acquire(&SystemClock, Instant::now()).unwrap().is_none(), "still held");
         publisher.publish(&document, Rules::Classic, None).unwrap();
         assert!(matches!(store.read().unwrap(), Found::Document(found) if found == document));
+        assert!(store.acquire(&SystemClock, Instant::now()).unwrap().is_none(), "until it ends");
+        drop(publisher);
+        assert!(store.acquire(&SystemClock, Instant::now()).unwrap().is_some());
         assert!(dir.path().join("new/shop.lock").exists());
     }
 

@@ -330,11 +330,11 @@ pub(crate) trait Publisher {
     /// Publishes the document again that was found, and ends the lease. Fails if the lease was lost.
     fn restore(self: Box<Self>, document: &Document) -> Result<()>;
 
-    /// Publishes a document and ends the lease. If that was lost, the document has the life that a request of another holder
-    /// would leave its token by these rules. With it, all hosts that share this place know the requests that are `lost` still;
-    /// `None` leaves what they know.
+    /// Publishes a document. The lease lasts on, and nothing else can be published under it. If it was lost, the document has the
+    /// life that a request of another holder would leave its token by these rules. With it, all hosts that share this place know
+    /// the requests that are `lost` still; `None` leaves what they know.
     fn publish(
-        self: Box<Self>,
+        &mut self,
         document: &Document,
         rules: Rules,
         lost: Option<&LostRequests>,

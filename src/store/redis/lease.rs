@@ -209,7 +209,7 @@ impl Publisher for RedisPublisher {
     }
 
     fn publish(
-        self: Box<Self>,
+        &mut self,
         document: &Document,
         rules: Rules,
         lost: Option<&LostRequests>,
