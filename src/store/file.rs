@@ -1,6 +1,7 @@
 //! The store that keeps a document in a file, `DIR/ACCOUNT.json`, with a lock file beside it, `DIR/ACCOUNT.lock`. Only
 //! for processes that publish: those that only read use `reader`, and need no lock.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -56,19 +57,21 @@ pub(super) fn lock_path(path: &Path) -> PathBuf {
 /// Removes what killed processes left behind beside the document at `path`, if no process is at work there. A failure costs
 /// no token, and is reported by the next process that publishes.
 pub(super) fn clean_up(path: &Path, clock: &dyn Clock) {
-    let targets = [path, &record_path(path)];
-    if targets.iter().any(|target| atomic::has_leftovers(target))
+    let Ok((dir, name)) = Dir::of(path) else { return };
+    let record = record_path(path);
+    let names = [Some(name), record.file_name()];
+    if names.into_iter().flatten().any(|name| atomic::has_leftovers(&dir, name))
         && let lock = acquire_at_once(&lock_path(path), clock)
         && (lock.is_some() || has_bug(Bug::CleanedUpWithoutLock))
     {
-        targets.iter().for_each(|target| drop(atomic::remove_leftovers(target)));
+        [path, &record].iter().for_each(|target| drop(atomic::remove_leftovers(target)));
     }
-    clean_up_trial(path, clock);
+    clean_up_trial(path, &dir, name, clock);
 }
 
-/// The same for what a killed trial left behind.
-fn clean_up_trial(path: &Path, clock: &dyn Clock) {
-    if atomic::has_trial(path)
+/// The same for what a killed trial left behind in this directory, beside the document of this name.
+fn clean_up_trial(path: &Path, dir: &Dir, name: &OsStr, clock: &dyn Clock) {
+    if atomic::has_trial(dir, name)
         && let Ok(lock) = atomic::trial_lock(path)
         && let Some(_lock) = acquire_at_once(&lock, clock)
     {
@@ -156,7 +159,9 @@ impl Lease for FileLease {
 
     fn prepare(self: Box<Self>) -> Result<Box<dyn Publisher>> {
         let FileLease { store, lock, deadline } = *self;
-        clean_up_trial(&store.path, &*store.clock);
+        if let Ok((dir, name)) = Dir::of(&store.path) {
+            clean_up_trial(&store.path, &dir, name, &*store.clock);
+        }
         let replacement = Some(prepare(&store)?);
         Ok(Box::new(FilePublisher { replacement, store, deadline, lock }))
     }

@@ -125,10 +125,10 @@ impl Replacement {
         if there_and_back.is_err() {
             let _ = dir.remove(other); // Exists only if it could not be renamed back.
         }
-        let dir = self.names.dir_path();
+        let dir = || self.names.dir_path();
         there_and_back
-            .map_err(|err| explain(err, &dir, Doing::Writing))
-            .with_context(|| cannot("rename files in", "重命名文件，目录", dir.display()))
+            .map_err(|err| explain(err, &dir(), Doing::Writing))
+            .with_context(|| cannot("rename files in", "重命名文件，目录", dir().display()))
     }
 
     /// Replaces the target with `content`, before a later [`Replacement::publish`]. This replacement stays ready, also if
@@ -262,12 +262,13 @@ pub(crate) fn try_replacing(
     attempt: impl FnOnce(&Dir, &OsStr) -> Result<()>,
 ) -> Result<()> {
     let names = Arc::new(Names::of(target)?);
-    names.remove_if_there(&names.trial)?;
-    names.remove_if_there(&names.trial_moved)?;
-    let mut replacement = Replacement::create(&names, &names.trial, mode)?;
+    let [trial, moved] = [TRIAL, TRIAL_MOVED].map(|end| names.beside(end));
+    names.remove_if_there(&trial)?;
+    names.remove_if_there(&moved)?;
+    let mut replacement = Replacement::create(&names, &trial, mode)?;
     replacement.reserve(room)?;
-    attempt(&names.dir, &names.trial)?;
-    replacement.rehearse_rename(&names.trial_moved)?;
+    attempt(&names.dir, &trial)?;
+    replacement.rehearse_rename(&moved)?;
     replacement.check_temp().map_err(ReplaceError::into_error)?;
     let dir = names.dir_path();
     sync_dir(&replacement.dir)
@@ -277,23 +278,22 @@ pub(crate) fn try_replacing(
 
 /// Returns the path of the lock file of [`try_replacing`]. It is removed when the trial is over.
 pub(crate) fn trial_lock(target: &Path) -> Result<PathBuf> {
-    Names::of(target).map(|names| names.path.with_file_name(&names.trial_lock))
+    Names::of(target).map(|names| names.path.with_file_name(names.beside(TRIAL_LOCK)))
 }
 
-/// Whether there are temporary files beside `target`: another process is at work there, or was killed.
-pub(crate) fn has_leftovers(target: &Path) -> bool {
-    is_any_there(target, [TEMP, INTERIM])
+/// Whether there are temporary files beside the target of this name: another process is at work there, or was killed.
+pub(crate) fn has_leftovers(dir: &Dir, target: &OsStr) -> bool {
+    is_any_there(dir, target, [TEMP, INTERIM])
 }
 
 /// Whether there are files of a trial.
-pub(crate) fn has_trial(target: &Path) -> bool {
-    is_any_there(target, [TRIAL, TRIAL_MOVED, TRIAL_LOCK])
+pub(crate) fn has_trial(dir: &Dir, target: &OsStr) -> bool {
+    is_any_there(dir, target, [TRIAL, TRIAL_MOVED, TRIAL_LOCK])
 }
 
 /// Whether a file beside `target` has a name with one of these ends.
-fn is_any_there<const ENDS: usize>(target: &Path, ends: [&str; ENDS]) -> bool {
-    let is_there = |dir: &Dir, name, end| dir.stat(&beside(name, end)).is_ok();
-    Dir::of(target).is_ok_and(|(dir, name)| ends.iter().any(|end| is_there(&dir, name, end)))
+fn is_any_there<const ENDS: usize>(dir: &Dir, target: &OsStr, ends: [&str; ENDS]) -> bool {
+    ends.iter().any(|end| dir.stat(&beside(target, end)).is_ok())
 }
 
 /// Removes what killed processes left behind beside `target`. The caller holds its lock.
@@ -304,8 +304,8 @@ pub(crate) fn remove_leftovers(target: &Path) -> Result<()> {
 /// Removes what killed trials left behind beside `target`, and the lock of trials, which the caller holds.
 pub(crate) fn remove_trial(target: &Path) -> Result<()> {
     let names = Names::of(target)?;
-    let of_trial = [&names.trial, &names.trial_moved, &names.trial_lock];
-    of_trial.into_iter().try_for_each(|name| names.remove_if_there(name))
+    let of_trial = [TRIAL, TRIAL_MOVED, TRIAL_LOCK].map(|end| names.beside(end));
+    of_trial.iter().try_for_each(|name| names.remove_if_there(name))
 }
 
 /// Creates the directory of `target` if it is missing. Users who may read a file of `mode` may enter it.

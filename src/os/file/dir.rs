@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, fchown};
 use std::path::{Component, Path};
 
@@ -63,6 +64,21 @@ impl Attributes {
     }
 }
 
+/// Returns the parent of a path and the last name in it; `None` if there is no such name.
+fn split(path: &Path) -> Option<(&Path, &OsStr)> {
+    let bytes = path.as_os_str().as_bytes();
+    // Nearly all paths are plain, and `Path` looks for the exceptions at every byte.
+    if let Some(slash) = bytes.iter().rposition(|byte| *byte == b'/')
+        && let (parent, name) = (&bytes[..slash], &bytes[slash + 1..])
+        && !parent.is_empty()
+        && !parent.ends_with(b"/")
+        && !matches!(name, b"" | b"." | b"..")
+    {
+        return Some((Path::new(OsStr::from_bytes(parent)), OsStr::from_bytes(name)));
+    }
+    Some((path.parent()?, path.file_name()?))
+}
+
 /// Gives its owner all permissions on a directory of this user that is open as a path only, as it cannot be read.
 fn give_to_owner(dir: &OwnedFd) -> rustix::io::Result<()> {
     if fstat(dir)?.st_uid != geteuid().as_raw() {
@@ -97,10 +113,10 @@ impl Dir {
 
     /// Opens the directory of the file at `path`, which need not exist. Also returns the file's name in it.
     pub(crate) fn of(path: &Path) -> io::Result<(Dir, &OsStr)> {
-        match (path.parent(), path.file_name()) {
-            (Some(parent), Some(name)) => Ok((Dir::open(parent)?, name)),
+        match split(path) {
+            Some((parent, name)) => Ok((Dir::open(parent)?, name)),
             // `/` or `..`.
-            _ => Err(io::ErrorKind::IsADirectory.into()),
+            None => Err(io::ErrorKind::IsADirectory.into()),
         }
     }
 
@@ -112,12 +128,17 @@ impl Dir {
 
     /// The same, with the permissions `above` for the others.
     pub(crate) fn open_or_create_below(path: &Path, mode: u32, above: u32) -> io::Result<Dir> {
-        let mut ancestors = path.ancestors();
+        let is_missing = |err: &io::Error| err.kind() == io::ErrorKind::NotFound;
+        match Dir::open(path) {
+            Err(err) if is_missing(&err) => {}
+            opened => return opened,
+        }
+        let mut ancestors = path.ancestors().skip(1);
         let (existing, mut dir) = loop {
             let Some(ancestor) = ancestors.next() else { return Err(Errno::NOENT.into()) };
             match Dir::open(ancestor) {
                 Ok(dir) => break (ancestor, dir),
-                Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+                Err(err) if is_missing(&err) => {}
                 Err(err) => return Err(err),
             }
         };
@@ -254,6 +275,35 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    #[test]
+    fn a_path_is_split_as_the_standard_library_does() {
+        for path in [
+            "/a/b/shop.json",
+            "a/shop.json",
+            "shop.json",
+            "/shop.json",
+            "/",
+            "",
+            ".",
+            "..",
+            "a/..",
+            "a/.",
+            "a/",
+            "/a//",
+            "a//shop.json",
+            "//shop.json",
+            "a/./shop.json",
+            "./shop.json",
+            "../shop.json",
+            "a/.shop",
+            "a/...",
+        ] {
+            let path = Path::new(path);
+            let expected = path.parent().zip(path.file_name());
+            assert_eq!(split(path), expected, "{}", path.display());
+        }
+    }
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o777

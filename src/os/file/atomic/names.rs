@@ -44,9 +44,6 @@ pub(super) struct Names {
     pub(super) temp: OsString,
     /// The same, while the one at `temp` stays ready.
     pub(super) interim: OsString,
-    pub(super) trial: OsString,
-    pub(super) trial_moved: OsString,
-    pub(super) trial_lock: OsString,
 }
 
 impl Names {
@@ -63,10 +60,12 @@ impl Names {
             target: name.to_owned(),
             temp: beside(name, TEMP),
             interim: beside(name, INTERIM),
-            trial: beside(name, TRIAL),
-            trial_moved: beside(name, TRIAL_MOVED),
-            trial_lock: beside(name, TRIAL_LOCK),
         })
+    }
+
+    /// Returns the name of the hidden file beside the target that ends so.
+    pub(super) fn beside(&self, end: &str) -> OsString {
+        beside(&self.target, end)
     }
 
     pub(super) fn dir_path(&self) -> PathBuf {
@@ -100,7 +99,7 @@ impl Names {
 
     /// Fails if `rename` would refuse to replace the target, or would replace a link instead of the file that it leads to.
     pub(super) fn check_target(&self) -> Result<()> {
-        check_attributes(self.dir.attributes(OsStr::new(".")), &self.dir_path())?;
+        check_attributes(self.dir.attributes(OsStr::new(".")), || self.dir_path())?;
         let target = self.path.display();
         let found = match self.dir.stat(&self.target) {
             Ok(found) => found,
@@ -116,7 +115,7 @@ impl Names {
             _ => bail!(NOT_REGULAR.with([&target])),
         }
         let attributes = self.dir.attributes(&self.target);
-        check_attributes(attributes, &self.path)?;
+        check_attributes(attributes, || self.path.clone())?;
         self.check_may_replace(&found)?;
         if attributes.is_mount_point().unwrap_or_else(|| is_mount_point(&self.path)) {
             bail!(MOUNTED_ALONE.with([&target]));
@@ -142,15 +141,15 @@ impl Names {
     }
 }
 
-/// Fails if the file or directory at `path` has the attribute of an immutable or append-only one (chattr +i, +a): an
+/// Fails if the file or directory with these attributes, at `path`, has the attribute of an immutable or append-only one (chattr +i, +a): an
 /// immutable file cannot be replaced, and an append-only directory takes new files and never renames them.
-fn check_attributes(attributes: Attributes, path: &Path) -> Result<()> {
+fn check_attributes(attributes: Attributes, path: impl FnOnce() -> PathBuf) -> Result<()> {
     let (what, flag) = match attributes {
         it if it.contains(StatxAttributes::IMMUTABLE) => ("immutable", "i"),
         it if it.contains(StatxAttributes::APPEND) => ("append-only", "a"),
         _ => return Ok(()),
     };
-    bail!(ATTRIBUTE.with([&quoted_path(path), &flag, &what]))
+    bail!(ATTRIBUTE.with([&quoted_path(&path()), &flag, &what]))
 }
 
 /// Returns the directory of `target`.
