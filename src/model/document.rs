@@ -167,7 +167,8 @@ impl Document {
     pub(crate) fn to_line(&self, kind: &DocumentKind) -> Secret {
         let appid = self.appid.clone();
         let token = self.token.expose().into();
-        let (expires_in, created_at) = (self.expires_in.as_secs(), rfc3339(self.created_at.wall));
+        let expires_in = self.expires_in.as_secs();
+        let created_at = rfc3339(self.created_at.wall).into();
         let uptime = self.created_at.uptime;
         let boot_id = uptime.map(|it| it.boot.to_string());
         let put_back = self.is_put_back.then_some(true);

@@ -185,9 +185,8 @@ impl FilePublisher {
     /// disk; then another one, because the fault may be with this one.
     fn publish_bytes(&mut self, bytes: &[u8]) -> Result<Replacement> {
         let FilePublisher { replacement, store, deadline, .. } = self;
-        let place = store.path.display().to_string();
         let mut has_failed = false;
-        publish_patiently(&*store.clock, *deadline, &place, || {
+        publish_patiently(&*store.clock, *deadline, &store.path.display(), || {
             let mut current = match replacement.take() {
                 Some(prepared) => prepared,
                 None => prepare(store).map_err(PublishError::MayPass)?,

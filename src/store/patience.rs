@@ -1,6 +1,7 @@
 //! A new token has cost a call to WeChat, which cannot be repeated on the classic API without cost. So publishing it is
 //! tried again and again, for as long as a run can afford.
 
+use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use anyhow::Error;
@@ -27,7 +28,7 @@ pub(super) enum PublishError {
 pub(super) fn publish_patiently<T>(
     clock: &dyn Clock,
     deadline: Instant,
-    place: &str,
+    place: &dyn Display,
     mut attempt: impl FnMut() -> Result<T, PublishError>,
 ) -> anyhow::Result<T> {
     let until = deadline.max(clock.instant() + PATIENCE);

@@ -8,6 +8,7 @@ mod lost;
 mod replaced;
 mod trouble;
 
+use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -91,7 +92,7 @@ struct RecordedRefusal {
 
 /// An instant, written as RFC 3339 in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "Cow<str>", into = "String")]
 struct RecordedTime(UtcDateTime);
 
 impl RecordedTime {
@@ -107,10 +108,10 @@ impl From<RecordedTime> for String {
     }
 }
 
-impl TryFrom<String> for RecordedTime {
+impl TryFrom<Cow<'_, str>> for RecordedTime {
     type Error = &'static str;
 
-    fn try_from(text: String) -> Result<RecordedTime, &'static str> {
+    fn try_from(text: Cow<'_, str>) -> Result<RecordedTime, &'static str> {
         let at = parse_rfc3339(&text).ok_or("it is not an RFC 3339 time")?;
         Ok(RecordedTime(whole_seconds(at)))
     }

@@ -13,7 +13,8 @@ pub(super) struct TokenDocumentJson<'a> {
     pub(super) appid: String,
     pub(super) access_token: Cow<'a, str>,
     pub(super) expires_in: u64,
-    pub(super) created_at: String,
+    #[serde(borrow)]
+    pub(super) created_at: Cow<'a, str>,
     #[serde(default, deserialize_with = "ours_or_none", skip_serializing_if = "Option::is_none")]
     pub(super) boot_id: Option<String>,
     #[serde(default, deserialize_with = "ours_or_none", skip_serializing_if = "Option::is_none")]
@@ -31,7 +32,8 @@ pub(super) struct TicketDocumentJson<'a> {
     #[serde(default, skip_serializing)]
     pub(super) access_token: Option<IgnoredAny>,
     pub(super) expires_in: u64,
-    pub(super) created_at: String,
+    #[serde(borrow)]
+    pub(super) created_at: Cow<'a, str>,
     #[serde(default, deserialize_with = "ours_or_none", skip_serializing_if = "Option::is_none")]
     pub(super) boot_id: Option<String>,
     #[serde(default, deserialize_with = "ours_or_none", skip_serializing_if = "Option::is_none")]
