@@ -123,8 +123,6 @@ struct View {
     /// The order of the token seen last, and until when it was promised.
     order: usize,
     until: Duration,
-    /// When that was seen.
-    at: Duration,
     /// The same as of the last publication that was completed.
     lasting: (usize, Duration),
     /// Since when there has been no token.
@@ -528,8 +526,13 @@ pub(super) fn hand_out(
         let how = if document.is_put_back { ", put back" } else { "" };
         world.tell(|| format!("host {host} hands out {what} until {until:.3}{how}"));
     }
+    // A mirror that has not heard yet of a token that was taken back tells its old end, whatever is taken back later.
+    let until = match mirror::may_be_old(world, host, now) {
+        true => until.min(world.ledger.taken_back_at + OVERLAP),
+        false => until,
+    };
     let view = world.ledger.view(host, reader);
-    (view.order, view.until, view.at, view.nothing_since) = (order, until, now, None);
+    (view.order, view.until, view.nothing_since) = (order, until, None);
 }
 
 fn find_nothing(world: &mut World, host: usize, reader: Reader) {
@@ -541,11 +544,7 @@ fn find_nothing(world: &mut World, host: usize, reader: Reader) {
         // clocks go at other rates, one may count a second less than another has told.
         None => Duration::from_secs(2 + u64::from(world.options.drifts.iter().any(|it| *it != 0))),
     };
-    let (mut until, at) =
-        (world.ledger.view(host, reader).until, world.ledger.view(host, reader).at);
-    if mirror::may_be_old(world, host, at) {
-        until = until.min(world.ledger.taken_back_at + OVERLAP);
-    }
+    let until = world.ledger.view(host, reader).until;
     if world.ledger.view(host, reader).nothing_since.is_none() {
         world.tell(|| format!("host {host} has nothing to hand out"));
     }
