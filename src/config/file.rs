@@ -201,13 +201,21 @@ impl ConfigFile {
         }
     }
 
-    /// Reports keys of `[redis] also` that would overwrite another one, or a document of wxtoken's own.
+    /// Reports keys of `[redis] also` that would overwrite another one, or a document of wxtoken's own, or cannot be known.
     fn check_also(&self, diagnostics: &Diagnostics<'_>) {
         let Some(redis) = &self.store else { return };
         let own_prefix = format!("{}:", redis.prefix);
         let mut known: HashMap<String, &String> = HashMap::new();
-        for FileAccount { name, appid, line, .. } in &self.accounts {
-            for key in redis.also.iter().filter_map(|also| also.key_of(name, appid)) {
+        for FileAccount { name, appid, from, line, .. } in &self.accounts {
+            for also in &redis.also {
+                let Some(key) = also.key_of(name, appid) else {
+                    // Of others it is required anyway.
+                    if !from.is_empty() {
+                        let what = messages::ALSO_NEEDS_APPID.first([&also.key]);
+                        diagnostics.report(*line, &format!("account.{name}"), &what);
+                    }
+                    continue;
+                };
                 let what = match known.get(&key) {
                     _ if key.starts_with(&own_prefix) => {
                         messages::ALSO_OWN.first([&key, &own_prefix])

@@ -76,6 +76,10 @@ messages! {
         "Give it another name.", "its key {0} of [redis] also begins with {1} as the keys of wxtoken itself do";
         "请换一个名称。", "[redis] also 的键 {0} 以 {1} 开头，与 wxtoken 自己的键冲突";
     }
+    ALSO_NEEDS_APPID<1> {
+        "Give this account its appid.", "the key {0} of [redis] also has the AppID in it";
+        "请为该账号写明 appid。", "[redis] also 的键 {0} 含有 AppID";
+    }
     ALSO_TWICE<1> {
         "Leave out one of them.", "its key {0} of [redis] also is there twice";
         "请去掉其中一个。", "[redis] also 的键 {0} 出现了两次";

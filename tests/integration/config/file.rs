@@ -358,6 +358,16 @@ fn an_also_key_must_differ_from_wxtokens_keys_and_between_accounts() {
             lead(account, line, "Leave out one of them")
         ))
     );
+    // What would never be written is no key.
+    assert_eq!(
+        errors(
+            "store = 'redis://cache'\n[redis]\nalso = [{ key = '{appid}', format = 'text' }]\n\
+             [account.a]\nfrom = 'https://central'\n"
+        ),
+        [
+            "wxtoken.toml:4: account.a: Give this account its appid: the key {appid} of [redis] also has the AppID in it"
+        ]
+    );
 }
 
 /// Tries secrets of all shapes in all places, at the highest verbosity.
