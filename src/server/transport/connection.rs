@@ -3,22 +3,25 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::future::{Future, poll_fn};
+use std::io;
 use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use hyper::body::Bytes;
+use rustix::io::Errno;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Transport;
+use super::accepted::AcceptedStream;
 use super::closing::lingering_close;
 use super::parsing::answer_requests;
 use super::progress::RequestProgress;
 use super::repeated::{LastRequest, ParsedRequest};
 use super::socket::Stream;
-use super::tls::{self, ClientCertificate};
+use super::tls::{self, ClientCertificate, Tls};
 use super::tracked::BufferedStream;
 use crate::log::info;
 use crate::server::access::peer::ConnectionInfo;
@@ -91,10 +94,14 @@ pub(crate) async fn serve(
     });
     let mut life = pin!(async {
         let mut timer = pin!(sleep_until(now + REQUEST_TIMEOUT));
-        // Boxed, so that the memory that a handshake takes is free afterwards.
-        let Some(stream) = Box::pin(connection.handshake(stream, timer.as_mut())).await else {
-            return;
+        let stream = match (stream, &connection.transport.tls) {
+            // Boxed, so that the memory that a handshake takes is free afterwards.
+            (Stream::Tcp(socket), Some(tls)) => {
+                Box::pin(connection.handshake(socket, tls, timer.as_mut())).await
+            }
+            (stream, _) => Some(stream),
         };
+        let Some(stream) = stream else { return };
         let mut buffered = BufferedStream { stream, read_ahead: Bytes::new() };
         let end = loop {
             // Boxed, so that an idle connection has no memory reserved for a request.
@@ -128,13 +135,15 @@ pub(crate) async fn serve(
 }
 
 impl Connection {
-    /// Returns the stream that carries HTTP: over TCP with TLS, the one after the handshake. Returns `None` if the
-    /// connection has ended.
-    async fn handshake(&self, stream: Stream, mut timer: Pin<&mut Sleep>) -> Option<Stream> {
-        let (socket, tls) = match (stream, &self.transport.tls) {
-            (Stream::Tcp(socket), Some(tls)) => (socket, tls),
-            (stream, _) => return Some(stream),
-        };
+    /// Returns the stream after the handshake. Returns `None` if the connection has ended.
+    async fn handshake(
+        &self,
+        socket: AcceptedStream,
+        tls: &Tls,
+        mut timer: Pin<&mut Sleep>,
+    ) -> Option<Stream> {
+        let registered = socket.into_registered();
+        let socket = registered.inspect_err(|err| self.report_if_not_taken(err)).ok()?;
         let mut first = [0; PEEKED];
         let peek = |cx: &mut Context<'_>| socket.poll_peek(cx, &mut ReadBuf::new(&mut first));
         let peeked = self.in_time(timer.as_mut(), peek).await.ok()?.ok()?;
@@ -142,7 +151,7 @@ impl Connection {
         if first.first().is_some_and(|byte| *byte != tls::HANDSHAKE_RECORD) {
             self.is_for_sdks.set(begins_for_sdks(first));
             let end = ConnectionEnd::Rejected(Rejection::BadRequest(text::SPEAKS_HTTPS));
-            self.close(Stream::Tcp(socket), end).await;
+            self.close(Stream::Tcp(socket.into()), end).await;
             return None;
         }
         self.progress.begin_handshake();
@@ -163,7 +172,7 @@ impl Connection {
                 }
                 // A client that sent its request right behind the handshake can still read the alert.
                 self.progress.set_has_unread(true);
-                self.close(Stream::Tcp(socket), ConnectionEnd::Finished).await;
+                self.close(Stream::Tcp(socket.into()), ConnectionEnd::Finished).await;
                 None
             }
         }
@@ -203,6 +212,7 @@ impl Connection {
                 let mut bytes = [MaybeUninit::uninit(); READ_AHEAD];
                 let mut buf = ReadBuf::uninit(&mut bytes);
                 let read = ready!(Pin::new(&mut buffered.stream).poll_read(cx, &mut buf));
+                let read = read.inspect_err(|err| self.report_if_not_taken(err));
                 if read.is_err() || buf.filled().is_empty() {
                     return Poll::Ready(NextRequest::None(ConnectionEnd::Finished));
                 }
@@ -222,6 +232,14 @@ impl Connection {
                 }
                 Err(end) => return NextRequest::None(end),
             }
+        }
+    }
+
+    /// Reports that the event loop could not take the connection, if it is that: a user can have so many descriptors in event
+    /// loops (`fs.epoll.max_user_watches`).
+    fn report_if_not_taken(&self, err: &io::Error) {
+        if let Some(Errno::NOSPC | Errno::NOMEM) = Errno::from_io_error(err) {
+            self.transport.state.log.not_accepted(Instant::now(), err);
         }
     }
 

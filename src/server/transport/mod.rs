@@ -3,6 +3,7 @@
 //! All times here come from tokio's clock, as its timers do.
 
 pub(crate) mod accept;
+mod accepted;
 mod answer;
 mod closing;
 mod connection;

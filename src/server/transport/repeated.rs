@@ -181,7 +181,7 @@ impl Connection {
         progress.enter(RequestPhase::Writing, at);
         let mut rest = &*bytes;
         let written = poll_fn(|cx| {
-            let polled = poll_write(stream, &mut rest, cx);
+            let polled = poll_write(stream, &mut rest, is_last, cx);
             match polled {
                 Poll::Ready(Ok(())) => Poll::Ready(None),
                 Poll::Ready(Err(_)) => Poll::Ready(Some(ConnectionEnd::Finished)),
@@ -198,15 +198,27 @@ impl Connection {
     }
 }
 
-/// Writes and flushes what is left of the bytes.
-fn poll_write(stream: &mut Stream, rest: &mut &[u8], cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+/// Writes what is left of the bytes, and flushes them or ends the stream.
+fn poll_write(
+    stream: &mut Stream,
+    rest: &mut &[u8],
+    is_last: bool,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
     while !rest.is_empty() {
-        match ready!(Pin::new(&mut *stream).poll_write(cx, rest))? {
+        let written = match is_last {
+            true => stream.poll_write_last(cx, rest),
+            false => Pin::new(&mut *stream).poll_write(cx, rest),
+        };
+        match ready!(written)? {
             0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
             written => *rest = &rest[written..],
         }
     }
-    Pin::new(stream).poll_flush(cx)
+    match is_last {
+        true => Pin::new(stream).poll_shutdown(cx),
+        false => Pin::new(stream).poll_flush(cx),
+    }
 }
 
 #[cfg(test)]

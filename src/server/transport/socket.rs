@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Shutdown};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -12,10 +12,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use rustix::fs::{FileType, Stat};
+use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::UnixStream;
 
+use super::accepted::AcceptedStream;
 use super::tls::TlsServerStream;
 use crate::log;
 use crate::message::command::quoted;
@@ -187,14 +190,18 @@ impl BoundSocket {
 
     /// Registers the socket with the current tokio runtime.
     pub(crate) fn start(self) -> io::Result<Listener> {
-        let socket = match self.address.at {
-            Listen::Tcp(address) => ListenerSocket::Tcp {
-                listener: TcpListener::from_std(self.socket.into())?,
-                address: Some(address.ip()).filter(|ip| !ip.is_unspecified()),
-            },
-            Listen::Unix(_) => ListenerSocket::Unix(UnixListener::from_std(self.socket.into())?),
+        let kind = match self.address.at {
+            Listen::Tcp(address) => {
+                ListenerKind::Tcp(Some(address.ip()).filter(|ip| !ip.is_unspecified()))
+            }
+            Listen::Unix(_) => ListenerKind::Unix,
         };
-        Ok(Listener { socket, _file: self.file })
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe, for types whose descriptor changes"
+        )]
+        let socket = AsyncFd::with_interest(self.socket, Interest::READABLE)?;
+        Ok(Listener { socket, kind, _file: self.file })
     }
 }
 
@@ -248,35 +255,37 @@ impl Drop for SocketFile {
 
 /// Accepts connections.
 pub(crate) struct Listener {
-    socket: ListenerSocket,
+    socket: AsyncFd<Socket>,
+    kind: ListenerKind,
     _file: Option<SocketFile>,
 }
 
-enum ListenerSocket {
-    Tcp {
-        listener: TcpListener,
-        /// To which all its connections are made. `None` if it listens on all addresses.
-        address: Option<IpAddr>,
-    },
-    Unix(UnixListener),
+enum ListenerKind {
+    /// With the address to which all its connections are made. `None` if it listens on all addresses.
+    Tcp(Option<IpAddr>),
+    Unix,
 }
 
 impl Listener {
     /// Waits for the next connection.
     pub(crate) async fn accept(&self) -> io::Result<(Stream, ConnectionInfo)> {
-        Ok(match &self.socket {
-            ListenerSocket::Tcp { listener, address } => {
-                let (stream, peer) = listener.accept().await?;
-                let peer = Peer::Ip(peer.ip().to_canonical());
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let accept = |listener: &Socket| Ok(acceptfrom_with(listener, flags)?);
+        let (accepted, peer) = self.socket.async_io(Interest::READABLE, accept).await?;
+        Ok(match self.kind {
+            ListenerKind::Tcp(address) => {
+                let stream = std::net::TcpStream::from(accepted);
+                let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+                let peer = Peer::Ip(peer.ok_or(io::ErrorKind::Unsupported)?.ip().to_canonical());
                 // A listener on 0.0.0.0 is at loopback addresses too. If the address cannot be told, it may be one.
                 let local = address.or_else(|| Some(stream.local_addr().ok()?.ip()));
                 let is_to_loopback = local.is_none_or(|ip| ip.to_canonical().is_loopback());
-                (Stream::Tcp(stream), ConnectionInfo { peer, is_to_loopback })
+                let info = ConnectionInfo { peer, is_to_loopback };
+                (Stream::Tcp(AcceptedStream::new(stream)), info)
             }
-            ListenerSocket::Unix(listener) => {
-                let (stream, _) = listener.accept().await?;
+            ListenerKind::Unix => {
                 let info = ConnectionInfo { peer: Peer::Unix, is_to_loopback: false };
-                (Stream::Unix(stream), info)
+                (Stream::Unix(UnixStream::from_std(accepted.into())?), info)
             }
         })
     }
@@ -285,7 +294,7 @@ impl Listener {
 /// A stream of any kind.
 #[derive(Debug)]
 pub(crate) enum Stream {
-    Tcp(TcpStream),
+    Tcp(AcceptedStream),
     Unix(UnixStream),
     /// TLS over TCP, after the handshake.
     Tls(TlsServerStream),
@@ -306,14 +315,27 @@ impl Stream {
         }
     }
 
+    /// Writes bytes that the end of the stream follows at once. Over TCP they may wait for it.
+    pub(super) fn poll_write_last(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Stream::Tcp(stream) => stream.poll_write_last(cx, bytes),
+            Stream::Unix(_) | Stream::Tls(_) => Pin::new(self).poll_write(cx, bytes),
+        }
+    }
+
     /// Sends a few bytes on a stream that was just accepted, and shuts down the server's side. The bytes fit into the
     /// empty buffer of the socket. Errors are ignored, as they mean that the peer has gone.
     pub(crate) fn send_and_shut_down(&self, bytes: &[u8]) {
         let socket = match self {
-            Stream::Tcp(stream) => SockRef::from(stream),
-            Stream::Unix(stream) => SockRef::from(stream),
+            Stream::Tcp(stream) => stream.socket(),
+            Stream::Unix(stream) => Ok(SockRef::from(stream)),
             Stream::Tls(_) => return, // Not just accepted: it has had a handshake.
         };
+        let Ok(socket) = socket else { return };
         let _ = socket.send(bytes).and_then(|_| socket.shutdown(Shutdown::Write));
     }
 }

@@ -1,5 +1,6 @@
 //! `wxtoken serve`: routes, TLS, refreshing, reloads, metrics, the page, and load.
 
+mod first_bytes;
 mod jssdk;
 mod load;
 mod memory;

@@ -183,10 +183,15 @@ impl Drop for Server {
     }
 }
 
+/// Returns the process of a server under strace.
+pub(crate) fn traced(server: &Server) -> u32 {
+    let children = format!("/proc/{0}/task/{0}/children", server.pid());
+    fs::read_to_string(children).unwrap().trim().parse().unwrap()
+}
+
 /// Ends a server under strace, which does not forward signals.
 pub(crate) fn end_traced(server: &Server) {
-    let children = format!("/proc/{0}/task/{0}/children", server.pid());
-    send("TERM", fs::read_to_string(children).unwrap().trim().parse().unwrap());
+    send("TERM", traced(server));
 }
 
 /// Sends a signal to a process.
