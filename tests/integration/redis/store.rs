@@ -446,7 +446,7 @@ fn check_writes_to_redis_names_the_lock_holder_and_checks_the_copy_while_redis_i
     // Without a copy the published token is unknown, and a fetch would not help.
     fs::remove_file(home.document_path("a0")).unwrap();
     let stdout = home.run(&["check"]).exits(3).stdout;
-    assert!(stdout.contains("✗ a0  token ") && stdout.contains("See store, above."), "{stdout}");
+    assert!(stdout.contains("✗ a0  token        Check that Redis runs"), "{stdout}");
     assert!(!stdout.contains("Run wxtoken fetch"), "{stdout}");
     assert_eq!(wechat.calls()["token"], 1, "the call of fetch");
 }
