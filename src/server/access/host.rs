@@ -147,6 +147,8 @@ mod tests {
                 assert!(!names.admits(host, true), "{host}");
             }
         }
+        // What was admitted elsewhere is none here.
+        assert!(given.admits("10.0.0.1", false) && !given.admits("10.0.0.1", true));
         for host in ["token.example.com", "Token.example.com:7200", "10.0.0.5", "10.0.0.5:1"] {
             assert!(given.admits(host, true) && !none.admits(host, true), "{host}");
         }

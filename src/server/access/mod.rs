@@ -261,6 +261,14 @@ mod tests {
     }
 
     #[test]
+    fn server_names_are_those_that_are_given() {
+        let sources = AccessSources { server_names: words(&["a.example"]), ..Default::default() };
+        let rules = rules(&sources);
+        assert!(rules.server_names().admits("a.example", true));
+        assert!(!rules.server_names().admits("b.example", false));
+    }
+
+    #[test]
     fn an_account_with_addresses_of_its_own_is_for_these_alone() {
         let accounts = [("branch", None), ("shop", Some(words(&["10.0.0.1"])))];
         let accounts = accounts.map(|(name, allow)| (name.to_owned(), allow)).to_vec();

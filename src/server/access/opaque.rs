@@ -68,11 +68,13 @@ mod tests {
         let document = r#"{"appid":"wx1","access_token":"T1","expires_in":7200,"created_at":"9000-01-01T00:00:00Z"}"#;
         let plan = |name: &str| {
             let path = dir.path().join(name);
-            fs::write(&path, document.replace("T1", &format!("T-{name}"))).unwrap();
+            // One is as long as a token may be.
+            let token = if name == "tall" { "T".repeat(MAX_TOKEN) } else { format!("T-{name}") };
+            fs::write(&path, document.replace("T1", &token)).unwrap();
             let account = Account::for_tests(path);
             (AccountPlan { account, refresh: None }, None)
         };
-        let plans = ["mall", "shop"].map(plan).into();
+        let plans = ["mall", "shop", "tall"].map(plan).into();
         let accounts = Accounts::new(plans, None, &AccountResources::for_tests());
         let path = dir.path().join("keys");
         let keys = |name: &str, accounts: &[&str]| {
@@ -89,6 +91,9 @@ mod tests {
         let opened = open(presented.expose(), &php, &accounts).expect("it is one of these");
         assert_eq!((&*opened.key.name, opened.account), ("php", 1));
         assert!(opened.token.is_some_and(|token| token.is("T-shop")));
+        let tall = token(&Secret::new("T".repeat(MAX_TOKEN)), key, "tall");
+        assert_eq!(tall.expose().len(), MAX_TOKEN);
+        assert!(open(tall.expose(), &php, &accounts).is_some_and(|opened| opened.account == 2));
         for other in [
             own,
             token(&Secret::new("T-mall".to_owned()), key, "shop"),

@@ -296,3 +296,12 @@ fn entries_are_addresses_networks_and_the_word_unix() {
     }
     assert!(!TrustedProxies::parse::<&str>(&[]).expect("no entries").contains(Peer::Unix));
 }
+
+#[test]
+fn a_header_that_only_ends_like_one_of_a_proxy_is_none() {
+    for (name, expected) in
+        [("x-real-ip", true), ("x-ship", false), ("mac-address", false), ("accept", false)]
+    {
+        assert_eq!(is_proxy_header(&HeaderName::from_static(name)), expected, "{name}");
+    }
+}
