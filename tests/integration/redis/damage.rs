@@ -219,11 +219,11 @@ fn a_key_of_also_that_cannot_be_written_is_named_and_stops_no_refresh() {
     assert_eq!(server.get("/token").status, 200);
     home.run(&["check", "a0"])
         .exits(1)
-        .prints(&["can be published, with a fault", "the key list:a0 of"]);
+        .prints(&["a key of also get no token", "the key list:a0 of"]);
     redis.cli(&["del", "list:a0"]);
     home.run(&["check", "a0"])
         .exits(1)
-        .prints(&["can be published, with a fault", "the key denied:a0 of"]);
+        .prints(&["a key of also get no token", "the key denied:a0 of"]);
     home.run(&["fetch"]).exits(0);
     assert_eq!(redis.cli(&["get", "list:a0"]), redis.token("wxtoken:a0").unwrap());
 }
