@@ -20,6 +20,7 @@ use crate::model::api::Api;
 use crate::model::client_key;
 use crate::model::secret::Secret;
 use crate::upstream::connect::Connector;
+use crate::upstream::credentials;
 
 /// The port of an address to serve at that has none.
 const PORT: u16 = 7200;
@@ -108,6 +109,31 @@ impl SetupTarget {
             base_url: args.base_url.clone(),
             ca_file: ca_file.map(|path| path.display().to_string()),
         })
+    }
+
+    /// Fails if this may be the secret of another app of the corp than the one that is there: its AppID is the corp's, and does
+    /// not say which app is meant.
+    pub(super) fn check_app(
+        &self,
+        account: &NewAccount,
+        env_file: &EnvFile,
+        secret: &Secret,
+    ) -> Result<()> {
+        if account.settings.account.api != Api::Work {
+            return Ok(());
+        }
+        let name = self.name.as_deref();
+        let other_app = |of: &str| Err(Exit::Usage.error(messages::OTHER_APP.with([&of])));
+        if name.is_none() && account.secret.as_ref().is_some_and(|it| it != secret) {
+            return other_app(&account.name);
+        }
+        match (env_file.value(credentials::VARIABLE).is_some_and(|it| !secret.is(it)), name) {
+            (true, None) => other_app(DEFAULT_ACCOUNT),
+            (true, Some(name)) if name != DEFAULT_ACCOUNT => {
+                Err(Exit::Usage.error(messages::OTHER_OF_UNITS.with([&self.appid])))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Returns what the account is called: as it was said, or as the config calls it already.

@@ -46,6 +46,12 @@ messages! {
         "Give --name.", "which of {0} is it?";
         "请用 --name 指定。", "是 {0} 中的哪一个？";
     }
+    OTHER_APP<1> {
+        "Give this app a name of its own, like --name crm. To replace the Secret of {0}, give --name {0}.",
+        "{0} has another Secret, and the AppID of all apps of a corp is the same";
+        "请为该应用另取名称，如 --name crm；如要更换 {0} 的 Secret，请加上 --name {0}。",
+        "{0} 的 Secret 与所填的不同，而同一企业各应用的企业 ID 相同";
+    }
     OTHER_OF_UNITS<1> {
         "Set that one up first, with --secret-file and its AppSecret.",
         "/etc/wxtoken/wxtoken.env names the account {0}, which the units would go on with";

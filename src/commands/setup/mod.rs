@@ -96,7 +96,8 @@ pub(super) fn run(common: &CommonArgs, args: &SetupArgs) -> Result<Exit> {
         output::print(&report::preview(&steps, &host, is_central))?;
         return Ok(Exit::Done);
     }
-    let secret = secret(args.secret_file.as_ref(), &target, account.secret)?;
+    let secret = secret(args.secret_file.as_ref(), &target, account.secret.clone())?;
+    target.check_app(&account, &env_file, &secret)?;
     ask(&account.settings, &secret)?;
     output::print(&report::line(bilingual!(
         "WeChat accepts AppID and AppSecret.",

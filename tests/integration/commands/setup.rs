@@ -18,6 +18,7 @@ use crate::support::*;
 const OTHER: &str = "wxfedcba9876543210";
 const OTHER_SECRET: &str = "0f1e2d3c4b5a69780f1e2d3c4b5a6978";
 const CORP: &str = "ww0123456789abcdef";
+const CORP_SECRET_OF_OTHER: &str = "yQk1N_Zx9oRrMnIqS-mG4g8tW7vHbY2dQcJ5eLfA0uK";
 const CORP_SECRET: &str = "xPk1N_Zx9oRrMnIqS-mG4g8tW7vHbY2dQcJ5eLfA0uK";
 
 /// A directory that stands for `/`.
@@ -29,7 +30,7 @@ struct Machine {
 impl Machine {
     /// A machine without systemd or cron, whose user `wxtoken` is this one.
     fn bare() -> Machine {
-        let accounts = [(OTHER, OTHER_SECRET), (CORP, CORP_SECRET)];
+        let accounts = [(OTHER, OTHER_SECRET), (CORP, CORP_SECRET), (CORP, CORP_SECRET_OF_OTHER)];
         let accounts = accounts.map(|(appid, secret)| format!("{appid}:{secret}"));
         let flags: Vec<_> = accounts.iter().flat_map(|it| ["--account", it.as_str()]).collect();
         let machine = Machine { root: tempfile::tempdir().unwrap(), wechat: WeChat::with(&flags) };
@@ -217,6 +218,35 @@ fn run_again_it_adds_an_account_or_repairs_one_and_keeps_what_others_wrote() {
     // A name that is another AppID's is not taken from it.
     machine.set_up(&[OTHER, "--name", "default"], OTHER_SECRET).exits(2).says(&[APPID, "--name"]);
     assert_eq!(machine.config(), config);
+}
+
+#[test]
+fn a_second_app_of_a_corp_takes_nothing_from_the_first_one() {
+    let machine = Machine::with_systemd();
+    machine.set_up(&[CORP, "--work"], CORP_SECRET).exits(0);
+    let before = machine.files();
+    machine
+        .set_up(&[CORP, "--work"], CORP_SECRET_OF_OTHER)
+        .exits(2)
+        .says(&["--name crm", "--name default"]);
+    assert_eq!(machine.files(), before);
+    // A Secret that was reset is replaced where the account is named, and the one that is there needs no name.
+    let named = [CORP, "--work", "--name", "default"];
+    machine.set_up(&named, CORP_SECRET_OF_OTHER).exits(0);
+    machine.set_up(&[CORP, "--work"], CORP_SECRET_OF_OTHER).exits(0);
+    machine.set_up(&[CORP, "--work", "--name", "crm"], CORP_SECRET).exits(0);
+    assert_ne!(machine.token("default"), machine.token("crm"));
+    // Nor from the one that the units have in their environment.
+    let machine = Machine::with_systemd();
+    fs::create_dir(machine.path("etc/wxtoken")).unwrap();
+    let env = format!("WXTOKEN_APPID={CORP}\nWXTOKEN_API=work\nWXTOKEN_SECRET={CORP_SECRET}\n");
+    write_with_mode(&machine.path("etc/wxtoken/wxtoken.env"), &env, 0o600);
+    let before = machine.files();
+    let named = [CORP, "--work", "--name", "crm"];
+    machine.set_up(&named, CORP_SECRET_OF_OTHER).exits(2).says(&["wxtoken.env", CORP]);
+    machine.set_up(&[CORP, "--work"], CORP_SECRET_OF_OTHER).exits(2).says(&["--name default"]);
+    assert_eq!(machine.files(), before);
+    machine.set_up(&[CORP, "--work"], CORP_SECRET).exits(0);
 }
 
 #[test]
