@@ -8,6 +8,7 @@ use super::{AccountSettings, Config, messages};
 use crate::error::Exit;
 use crate::model::account::DEFAULT_ACCOUNT;
 use crate::model::kind::DocumentKind;
+use crate::os::file::dir::dir_of;
 use crate::upstream::config::Origin;
 
 impl Config<'_> {
@@ -34,8 +35,9 @@ pub(super) fn check(settings: &[AccountSettings]) -> anyhow::Result<()> {
     let mut problems = Vec::new();
     // A directory may have several names, by symbolic links. Most accounts have the same one.
     let mut in_real_directory = |document: &Path| {
-        let named = document.parent().unwrap_or(document).to_owned();
-        let real = directories.entry(named).or_insert_with_key(|it| it.canonicalize().ok());
+        let real = directories
+            .entry(dir_of(document).to_owned())
+            .or_insert_with_key(|it| it.canonicalize().ok());
         let name = document.file_name().filter(|_| real.is_some());
         name.zip(real.as_ref()).map_or(document.to_owned(), |(name, real)| real.join(name))
     };

@@ -17,7 +17,7 @@ use crate::model::document::MAX_DOCUMENT;
 use crate::os::clock::Clock;
 use crate::os::fault::{Doing, explain};
 use crate::os::file::atomic;
-use crate::os::file::dir::Dir;
+use crate::os::file::dir::{Dir, dir_of};
 use crate::os::file::disk::File;
 use crate::os::file::lock::FileLock;
 use crate::os::file::read;
@@ -74,10 +74,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Tries whether documents can be published as `path`.
 pub(super) fn try_directory(path: &Path, clock: &dyn Clock) -> Result<DirectoryState> {
-    let dir = match path.parent() {
-        Some(dir) if !dir.as_os_str().is_empty() => dir,
-        _ => Path::new("."),
-    };
+    let dir = dir_of(path);
     match fs::metadata(dir) {
         Ok(metadata) if metadata.is_dir() => {}
         Ok(_) => {

@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::{Access, access};
@@ -19,6 +18,7 @@ use crate::model::secret::Secret;
 use crate::model::status::TokenRequest;
 use crate::os::clock::Clock;
 use crate::os::ending::{self, Finishing};
+use crate::os::file::dir::dir_of;
 use crate::os::hook::{HAS_RUN, HookKind};
 use crate::os::signals::SignalDeferral;
 use crate::refresh::trouble::{RefreshCondition, Telling, TroubleCause, TroubleSubject};
@@ -112,11 +112,14 @@ impl<'a> Conditions<'a> {
     fn is_refreshed_by_another_user(&self, kind: &DocumentKind) -> bool {
         let document = self.account.location.path(kind);
         let user = geteuid();
-        let places = [Some(&*document), document.parent()].into_iter().flatten();
-        let owners: Vec<_> = places.filter_map(|it| Some(fs::metadata(it).ok()?.uid())).collect();
-        let may_publish = |dir: &Path| access(dir, Access::WRITE_OK | Access::EXEC_OK).is_ok();
+        let dir = dir_of(&document);
+        let owners: Vec<_> = [&*document, dir]
+            .into_iter()
+            .filter_map(|it| Some(fs::metadata(it).ok()?.uid()))
+            .collect();
+        let may_publish = || access(dir, Access::WRITE_OK | Access::EXEC_OK).is_ok();
         // Root may everywhere.
-        let is_shared = || !user.is_root() && document.parent().is_some_and(may_publish);
+        let is_shared = || !user.is_root() && may_publish();
         !owners.is_empty() && !owners.contains(&user.as_raw()) && !is_shared()
     }
 

@@ -15,14 +15,14 @@ use rustix::io::Errno;
 use crate::language::in_both;
 use crate::message::cannot;
 use crate::os::fault::{Doing, explain};
-use crate::os::file::dir::Dir;
+use crate::os::file::dir::{Dir, dir_of};
 use crate::os::file::disk::File;
 use crate::os::file::messages::TAKEN_OVER;
 use crate::sabotage::{Bug, has_bug};
 
 mod names;
 
-use names::{INTERIM, Names, TEMP, TRIAL, TRIAL_LOCK, TRIAL_MOVED, beside, dir_of};
+use names::{INTERIM, Names, TEMP, TRIAL, TRIAL_LOCK, TRIAL_MOVED, beside};
 
 /// A file that is about to be replaced. Everything that can fail on this machine was tried before it exists. Dropped
 /// before [`Replacement::publish`] succeeds, it leaves the old file as it was.
@@ -312,9 +312,9 @@ pub(crate) fn remove_trial(target: &Path) -> Result<()> {
 pub(crate) fn make_dir_of(target: &Path, mode: u32) -> Result<()> {
     let dir = dir_of(target);
     let readers = mode & 0o044;
-    Dir::open_or_create(&dir, 0o700 | readers | readers >> 2)
+    Dir::open_or_create(dir, 0o700 | readers | readers >> 2)
         .map(drop)
-        .map_err(|err| explain(err, &dir, Doing::Writing))
+        .map_err(|err| explain(err, dir, Doing::Writing))
         .with_context(|| cannot("create directory", "创建目录", dir.display()))
 }
 

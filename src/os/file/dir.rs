@@ -64,6 +64,11 @@ impl Attributes {
     }
 }
 
+/// Returns the directory that the file at `path` is in. That of a bare name is the current one.
+pub(crate) fn dir_of(path: &Path) -> &Path {
+    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Returns the parent of a path and the last name in it; `None` if there is no such name.
 fn split(path: &Path) -> Option<(&Path, &OsStr)> {
     let bytes = path.as_os_str().as_bytes();

@@ -342,6 +342,10 @@ fn two_accounts_with_one_document_are_a_config_error() {
             assert_eq!(home.stderr_lines(&ran), [expected]);
         }
     }
+    let home = Home::new(
+        "dir = '.'\n[account.a]\nappid = 'wx1'\n[account.b]\nappid = 'wx2'\nfile = 'a.json'\n",
+    );
+    home.run(&["status"]).exits(2).says(&["account.b", "a.json is account a's"]);
 }
 
 // serve

@@ -10,7 +10,7 @@ use rustix::fs::{FileType, Stat, StatxAttributes};
 use crate::message::cannot;
 use crate::message::command::quoted_path;
 use crate::os::fault::{Doing, explain};
-use crate::os::file::dir::{Attributes, Dir};
+use crate::os::file::dir::{Attributes, Dir, dir_of};
 use crate::os::file::messages::{
     ATTRIBUTE, MOUNTED_ALONE, NO_FILE_NAME, NOT_REGULAR, STICKY, SYMBOLIC_LINK,
 };
@@ -52,7 +52,7 @@ impl Names {
             bail!(NO_FILE_NAME.with([&target.display()]));
         }
         let (dir, name) = Dir::of(target)
-            .map_err(|err| explain(err, &dir_of(target), Doing::Reading))
+            .map_err(|err| explain(err, dir_of(target), Doing::Reading))
             .with_context(|| cannot("open directory", "打开目录", dir_of(target).display()))?;
         Ok(Names {
             dir,
@@ -69,7 +69,7 @@ impl Names {
     }
 
     pub(super) fn dir_path(&self) -> PathBuf {
-        dir_of(&self.path)
+        dir_of(&self.path).to_owned()
     }
 
     /// What messages call the file of this name.
@@ -141,7 +141,7 @@ impl Names {
     }
 }
 
-/// Fails if the file or directory with these attributes, at `path`, has the attribute of an immutable or append-only one (chattr +i, +a): an
+/// Fails if these attributes, of the file or directory at `path`, are those of an immutable or append-only one (chattr +i, +a): an
 /// immutable file cannot be replaced, and an append-only directory takes new files and never renames them.
 fn check_attributes(attributes: Attributes, path: impl FnOnce() -> PathBuf) -> Result<()> {
     let (what, flag) = match attributes {
@@ -150,12 +150,4 @@ fn check_attributes(attributes: Attributes, path: impl FnOnce() -> PathBuf) -> R
         _ => return Ok(()),
     };
     bail!(ATTRIBUTE.with([&quoted_path(&path()), &flag, &what]))
-}
-
-/// Returns the directory of `target`.
-pub(super) fn dir_of(target: &Path) -> PathBuf {
-    match target.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    }
 }

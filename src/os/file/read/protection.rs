@@ -10,7 +10,7 @@ use rustix::fs::{StatVfsMountFlags, fstatvfs};
 use rustix::process::geteuid;
 
 use super::ReadError;
-use crate::os::file::dir::Dir;
+use crate::os::file::dir::{Dir, dir_of};
 use crate::os::file::disk::{File, Metadata};
 
 /// The owner of the files that belong to the system.
@@ -107,7 +107,7 @@ pub(crate) fn open_to_writers(path: &Path) -> Option<(PathBuf, u32)> {
 }
 
 fn open_to_writers_in(path: &Path, is_container: bool) -> Option<(PathBuf, u32)> {
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let dir = dir_of(path);
     let mode = |path: &Path| fs::metadata(path).map(|it| it.mode() & 0o7777).ok();
     let document = mode(path).filter(|mode| mode & WRITE_BITS != 0).map(|mode| (path, mode));
     // With the sticky bit no other user can replace the file.
