@@ -36,6 +36,12 @@ impl From<Api> for Rules {
     }
 }
 
+impl Rules {
+    /// The rules of a ticket, on every API: those of WeCom's tokens. A request returns the same ticket while it lives, and invalidates
+    /// none.
+    pub(crate) const OF_TICKETS: Rules = Rules::Work;
+}
+
 impl Api {
     /// Returns the platform that it belongs to.
     pub(crate) fn platform(self) -> Platform {

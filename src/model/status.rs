@@ -350,10 +350,9 @@ impl Published {
                 account.rules,
                 account.refresh_before,
             ),
-            // The next ticket does not end this one.
             DocumentKind::Ticket(_) => (
                 Duration::from_secs(document.left(now).as_secs()),
-                Rules::Work,
+                Rules::OF_TICKETS,
                 document.ticket_margin(account.refresh_before),
             ),
         };

@@ -43,8 +43,7 @@ impl TicketRefresh<'_> {
         }
         let source = AuthorizedSource { ticket: self, deadline, has_replaced: Cell::new(false) };
         let refresh = Refresh {
-            // As on work: a request invalidates no ticket, and the same ticket issued again expires no later.
-            rules: Rules::Work,
+            rules: Rules::OF_TICKETS,
             place: self.place,
             source: &source,
             store: self.store,
@@ -57,7 +56,7 @@ impl TicketRefresh<'_> {
 
     fn is_due(&self, document: &Document) -> bool {
         let margin = document.ticket_margin(self.token.refresh_before);
-        document.is_due(self.token.clock.now(), Rules::Work, margin)
+        document.is_due(self.token.clock.now(), Rules::OF_TICKETS, margin)
     }
 }
 

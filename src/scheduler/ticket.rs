@@ -42,7 +42,7 @@ impl TicketSchedule {
             // failure.
             Some(document) if self.retry.failures.last().is_none() => {
                 let margin = document.ticket_margin(refresh_before);
-                backoff::until_due(document, wall, Rules::Stable, margin)
+                backoff::until_due(document, wall, Rules::OF_TICKETS, margin)
             }
             _ => Duration::ZERO,
         };

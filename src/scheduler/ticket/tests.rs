@@ -54,6 +54,8 @@ fn a_ticket_is_due_at_its_margin_and_never_before_half_of_its_life() {
     assert_eq!([0, 3600].map(|age| wait(&fresh, 10_800, age)), [3600, 0]);
     // Issued again with 200 s left.
     assert_eq!([0, 99, 100].map(|age| wait(&document(200), 300, age)), [100, 1, 0]);
+    // A refresh would keep it.
+    assert_eq!(wait(&fresh.put_back(), 300, 0), 6900);
 }
 
 #[test]
