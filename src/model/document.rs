@@ -54,8 +54,9 @@ const MAX_EXPIRES_IN: u64 = 86_400;
 /// Maximum size of a document: a token of [`MAX_TOKEN`], an AppID, and room for fields that others add.
 pub(crate) const MAX_DOCUMENT: usize = 8 * 1024;
 
-/// What is published for an account: a token, or a ticket, and what determines its lifetime.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What is published for an account: a token, or a ticket, and what determines its lifetime. Two documents are equal if they say the
+/// same, wherever they were read.
+#[derive(Clone, Debug, Eq)]
 pub(crate) struct Document {
     pub(crate) appid: String,
     /// The token or the ticket.
@@ -71,8 +72,8 @@ pub(crate) struct Document {
     pub(crate) provenance: Provenance,
 }
 
-/// Where a document was read. Says nothing of what is in it: any two are equal.
-#[derive(Clone, Copy, Debug, Default, Eq)]
+/// What is known of a document from where it was read. It is no part of what the document says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Provenance {
     /// When its file was written, by the clock of the machine that has it.
     written_at: Option<UtcDateTime>,
@@ -80,9 +81,14 @@ pub(crate) struct Provenance {
     in_force_at: Option<Timestamp>,
 }
 
-impl PartialEq for Provenance {
-    fn eq(&self, _: &Provenance) -> bool {
-        true
+impl PartialEq for Document {
+    fn eq(&self, other: &Document) -> bool {
+        let Document { appid, token, expires_in, created_at, is_put_back, provenance: _ } = other;
+        self.token == *token
+            && self.appid == *appid
+            && self.expires_in == *expires_in
+            && self.created_at == *created_at
+            && self.is_put_back == *is_put_back
     }
 }
 
