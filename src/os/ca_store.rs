@@ -15,7 +15,7 @@ use rustls::{ClientConfig, RootCertStore};
 
 use crate::log::debug;
 use crate::message::messages;
-use crate::os::fault::{Doing, explain};
+use crate::os::fault::{Operation, explain};
 use crate::os::file::read::{self, MAX_PEM, Protection, ReadError, cannot_read};
 
 messages! {
@@ -135,11 +135,12 @@ fn of_directory(directory: &Path, left: &mut u64) -> Result<BTreeSet<Vec<u8>>, S
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(err) if err.kind() == ErrorKind::NotFound => return Ok(BTreeSet::new()),
-        Err(err) => return Err(fault(directory, &explain(err, directory, Doing::Reading))),
+        Err(err) => return Err(fault(directory, &explain(err, directory, Operation::Reading))),
     };
     let paths: Result<Vec<PathBuf>, _> =
         entries.take(MAX_FILES + 1).map(|entry| entry.map(|it| it.path())).collect();
-    let paths = paths.map_err(|err| fault(directory, &explain(err, directory, Doing::Reading)))?;
+    let paths =
+        paths.map_err(|err| fault(directory, &explain(err, directory, Operation::Reading)))?;
     if paths.len() > MAX_FILES {
         return Err(TOO_MANY.with([&DIRECTORIES, &directory.display(), &MAX_FILES]));
     }

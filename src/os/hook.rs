@@ -20,7 +20,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, wa
 
 use self::children::AwaitedChild;
 use super::descriptors::shortage::is_shortage;
-use super::fault::{Doing, explained};
+use super::fault::{Operation, explained};
 use crate::language::{bilingual, in_both};
 use crate::log;
 use crate::message::{action_first, cannot, messages, notes, span};
@@ -337,7 +337,7 @@ impl fmt::Display for HookFailure {
             }
             HookFailureCause::NotStarted(err) => {
                 let cannot = cannot("run", "运行", program);
-                format!("{cannot}: {}", explained(err, &self.program, Doing::Running))
+                format!("{cannot}: {}", explained(err, &self.program, Operation::Running))
             }
             HookFailureCause::Lost(err) => LOST_CHILD.quoting([program], err),
             HookFailureCause::Ended(status) => {

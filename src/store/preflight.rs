@@ -15,7 +15,7 @@ use super::{LOCKS_DO_NOT_HOLD, OTHER_CHECK};
 use crate::message::cannot;
 use crate::model::document::MAX_DOCUMENT;
 use crate::os::clock::Clock;
-use crate::os::fault::{Doing, explain};
+use crate::os::fault::{Operation, explain};
 use crate::os::file::atomic;
 use crate::os::file::dir::{Dir, dir_of};
 use crate::os::file::disk::File;
@@ -78,7 +78,7 @@ pub(super) fn try_directory(path: &Path, clock: &dyn Clock) -> Result<DirectoryS
     match fs::metadata(dir) {
         Ok(metadata) if metadata.is_dir() => {}
         Ok(_) => {
-            return Err(explain(Errno::NOTDIR.into(), dir, Doing::Writing))
+            return Err(explain(Errno::NOTDIR.into(), dir, Operation::Writing))
                 .with_context(|| cannot("use", "使用", dir.display()));
         }
         Err(err) if err.kind() == ErrorKind::NotFound => {
@@ -88,12 +88,12 @@ pub(super) fn try_directory(path: &Path, clock: &dyn Clock) -> Result<DirectoryS
                 .map(|it| if it.as_os_str().is_empty() { Path::new(".") } else { it });
             let existing = above.find(|it| it.exists()).unwrap_or(Path::new("/"));
             access(existing, Access::WRITE_OK | Access::EXEC_OK)
-                .map_err(|err| explain(err.into(), dir, Doing::Writing))
+                .map_err(|err| explain(err.into(), dir, Operation::Writing))
                 .with_context(|| cannot("create directory", "创建目录", dir.display()))?;
             return Ok(DirectoryState::Missing);
         }
         Err(err) => {
-            return Err(explain(err, path, Doing::Reading))
+            return Err(explain(err, path, Operation::Reading))
                 .with_context(|| cannot("enter", "进入", dir.display()));
         }
     }
@@ -125,7 +125,7 @@ fn try_locks(dir: &Path, opened: &Dir, name: &OsStr) -> Result<()> {
     let open = || read::open_own_in(opened, name, read::Access::ReadWrite);
     let (one, other) = (open()?, open()?);
     one.try_lock_exclusive()
-        .map_err(|err| explain(err, dir, Doing::Locking))
+        .map_err(|err| explain(err, dir, Operation::Locking))
         .with_context(|| cannot("lock files in", "锁定文件，目录", dir.display()))?;
     match other.try_lock_exclusive() {
         Err(err) if err.kind() == ErrorKind::WouldBlock => Ok(()),
@@ -139,14 +139,14 @@ pub(super) fn lease_state(path: &Path) -> Result<LeaseState> {
     let file = match read::open_own(path, read::Access::Read) {
         Ok(file) => file,
         Err(err) if err.kind() == ErrorKind::NotFound => return Ok(LeaseState::Free),
-        Err(err) => return Err(explain(err, path, Doing::Reading)).with_context(looking),
+        Err(err) => return Err(explain(err, path, Operation::Reading)).with_context(looking),
     };
     match file.try_lock_shared() {
         Ok(()) => Ok(LeaseState::Free),
         Err(err) if err.kind() == ErrorKind::WouldBlock => {
             Ok(LeaseState::Held(holder(&file).unwrap_or_default()))
         }
-        Err(err) => Err(explain(err, path, Doing::Locking)).with_context(looking),
+        Err(err) => Err(explain(err, path, Operation::Locking)).with_context(looking),
     }
 }
 

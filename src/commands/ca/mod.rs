@@ -22,7 +22,7 @@ use crate::error::Exit;
 use crate::log;
 use crate::message::cannot;
 use crate::os::clock::{Clock, SystemClock};
-use crate::os::fault::{Doing, explained};
+use crate::os::fault::{Operation, explained};
 use crate::os::file::atomic::{self, ReplaceError, Replacement};
 use crate::os::file::lock::FileLock;
 use crate::os::file::read::{self, MAX_PEM, Protection};
@@ -215,7 +215,7 @@ fn is_there(path: &Path) -> Result<bool> {
         Err(err) if err.kind() == ErrorKind::NotFound => Ok(false),
         Err(err) => {
             let what = cannot("look at", "查看", path.display());
-            Err(anyhow!("{what}: {}", explained(&err, path, Doing::Reading)))
+            Err(anyhow!("{what}: {}", explained(&err, path, Operation::Reading)))
         }
     }
 }

@@ -13,7 +13,7 @@ use super::step::SetupStep;
 use crate::config::edit;
 use crate::error::Exit;
 use crate::message::cannot;
-use crate::os::fault::{Doing, explained};
+use crate::os::fault::{Operation, explained};
 
 /// The variables of the one account that a unit without a config has.
 pub(super) const ACCOUNT: [&str; 7] = [
@@ -46,7 +46,7 @@ impl EnvFile {
             Err(err) if err.kind() == ErrorKind::NotFound => String::new(),
             text => text.map_err(|err| {
                 let what = cannot("read", "读取", path.display());
-                Exit::Usage.error(format!("{what}: {}", explained(&err, &path, Doing::Reading)))
+                Exit::Usage.error(format!("{what}: {}", explained(&err, &path, Operation::Reading)))
             })?,
         };
         Ok(EnvFile { path, text })

@@ -28,7 +28,7 @@ use crate::model::api::Api;
 use crate::model::errcode::{Class, Platform};
 use crate::model::secret::Secret;
 use crate::os::clock::{Clock, SystemClock};
-use crate::os::fault::{Doing, explained};
+use crate::os::fault::{Operation, explained};
 use crate::os::file::lock::FileLock;
 use crate::os::file::read;
 use crate::upstream::connect::{self, Connector};
@@ -318,7 +318,7 @@ fn as_service(host: &SetupHost, verb: &str, name: &str) -> Result<Exit> {
     }
     let status = command.status().map_err(|err| {
         let what = cannot("run", "运行", format!("{verb} ({USER})"));
-        anyhow!("{what}: {}", explained(&err, &program, Doing::Running))
+        anyhow!("{what}: {}", explained(&err, &program, Operation::Running))
     })?;
     Ok(Exit::of_status(status.code()))
 }

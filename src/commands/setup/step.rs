@@ -18,7 +18,7 @@ use crate::error::Exit;
 use crate::language::{Language, bilingual};
 use crate::log::{printable, without_secrets};
 use crate::message::cannot;
-use crate::os::fault::{Doing, explained};
+use crate::os::fault::{Operation, explained};
 use crate::os::file::atomic::{ReplaceError, Replacement};
 use crate::os::file::dir::Dir;
 use crate::os::file::read::{self, Access};
@@ -215,7 +215,7 @@ impl SetupStep {
 
 /// Returns an error of the system with what could not be done, and what to do.
 fn failed(what: String, path: &Path, err: io::Error) -> anyhow::Error {
-    anyhow!("{what}: {}", explained(&err, path, Doing::Writing))
+    anyhow!("{what}: {}", explained(&err, path, Operation::Writing))
 }
 
 /// Returns the same for a file that could not be given to its owner.
@@ -324,7 +324,7 @@ fn run(words: &[String], input: &str, host: &SetupHost) -> Result<()> {
     let path = find_program(program).unwrap_or_else(|| PathBuf::from(program));
     let failed = |err| {
         let what = cannot("run", "运行", &shown);
-        anyhow!("{what}: {}", explained(&err, &path, Doing::Running))
+        anyhow!("{what}: {}", explained(&err, &path, Operation::Running))
     };
     let mut command = Command::new(&path);
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -15,7 +15,7 @@ use crate::error::Exit;
 use crate::language::in_both;
 use crate::message::cannot;
 use crate::model::address::network;
-use crate::os::fault::{Doing, explained};
+use crate::os::fault::{Operation, explained};
 
 /// Variables that `fetch` needs, with directories in them.
 pub(super) type Variables = [(&'static str, PathBuf)];
@@ -98,7 +98,7 @@ pub(super) fn own_text(path: &Path) -> Result<String> {
         Err(err) if err.kind() == ErrorKind::NotFound => String::new(),
         there => there.map_err(|err| {
             let what = cannot("read", "读取", path.display());
-            Exit::Usage.error(format!("{what}: {}", explained(&err, path, Doing::Reading)))
+            Exit::Usage.error(format!("{what}: {}", explained(&err, path, Operation::Reading)))
         })?,
     };
     if there.is_empty() || there.contains(MARK) {

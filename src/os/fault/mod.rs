@@ -17,7 +17,7 @@ pub(crate) use listener::address_in_use;
 
 /// What was tried when the system refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Doing {
+pub(crate) enum Operation {
     Reading,
     /// Creating, writing, renaming or removing.
     Writing,
@@ -119,7 +119,7 @@ pub(crate) static TABLE: &[Advice] = &[
 
 impl SystemFault {
     /// Returns the kind of an error of the system.
-    fn of(err: &io::Error, doing: Doing) -> SystemFault {
+    fn of(err: &io::Error, operation: Operation) -> SystemFault {
         if shortage::is_shortage(err) {
             return SystemFault::ShortOfResources;
         }
@@ -131,15 +131,15 @@ impl SystemFault {
                 _ => SystemFault::Other,
             };
         };
-        match (errno, doing) {
-            (Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL, Doing::Locking) => {
+        match (errno, operation) {
+            (Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL, Operation::Locking) => {
                 SystemFault::NoLocks
             }
-            (Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL, Doing::ChangingMode) => {
+            (Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL, Operation::ChangingMode) => {
                 SystemFault::NoModes
             }
             // chmod(2): the file system has no modes, or the file is another user's.
-            (Errno::PERM, Doing::ChangingMode) => SystemFault::NoModes,
+            (Errno::PERM, Operation::ChangingMode) => SystemFault::NoModes,
             (Errno::ACCESS, _) => SystemFault::NoPermission,
             (Errno::PERM, _) => SystemFault::Forbidden,
             (Errno::NOENT, _) => SystemFault::NotFound,
@@ -149,7 +149,7 @@ impl SystemFault {
             (Errno::NOSPC, _) => SystemFault::NoSpace,
             (Errno::DQUOT, _) => SystemFault::OverQuota,
             (Errno::FBIG, _) => SystemFault::TooLarge,
-            (Errno::AGAIN, Doing::Running) => SystemFault::ShortOfResources,
+            (Errno::AGAIN, Operation::Running) => SystemFault::ShortOfResources,
             (Errno::LOOP, _) => SystemFault::Loop,
             (Errno::NAMETOOLONG, _) => SystemFault::NameTooLong,
             (Errno::STALE, _) => SystemFault::Stale,
@@ -181,19 +181,19 @@ impl fmt::Display for Explained {
 impl std::error::Error for Explained {}
 
 /// Adds to an error about `path` what to do, marked for [`crate::message::action_first`]. Its kind stays.
-pub(crate) fn explain(err: io::Error, path: &Path, doing: Doing) -> io::Error {
+pub(crate) fn explain(err: io::Error, path: &Path, operation: Operation) -> io::Error {
     if has_action(&err) {
         return err;
     }
-    let action = advise(&err, path, doing);
+    let action = advise(&err, path, operation);
     io::Error::new(err.kind(), Explained { raw: err, action })
 }
 
 /// Returns the error with what to do about it, for a message.
-pub(crate) fn explained(err: &io::Error, path: &Path, doing: Doing) -> String {
+pub(crate) fn explained(err: &io::Error, path: &Path, operation: Operation) -> String {
     match has_action(err) {
         true => err.to_string(),
-        false => format!("[{err}] {}", advise(err, path, doing)),
+        false => format!("[{err}] {}", advise(err, path, operation)),
     }
 }
 
@@ -203,10 +203,10 @@ fn has_action(err: &io::Error) -> bool {
 }
 
 /// Returns what to do about an error about `path`, marked.
-fn advise(err: &io::Error, path: &Path, doing: Doing) -> String {
-    let kind = SystemFault::of(err, doing);
+fn advise(err: &io::Error, path: &Path, operation: Operation) -> String {
+    let kind = SystemFault::of(err, operation);
     if kind == SystemFault::NoPermission
-        && let Some(known) = permission::remedy(path, doing)
+        && let Some(known) = permission::remedy(path, operation)
     {
         return known;
     }
@@ -235,27 +235,27 @@ mod tests {
     #[test]
     fn each_error_of_the_system_has_its_own_advice() {
         let path = Path::new("/nowhere/default.lock");
-        for (errno, doing, expected) in [
-            (Errno::PERM, Doing::Writing, "See what forbids it"),
-            (Errno::NOENT, Doing::Reading, "Correct the path, or make"),
-            (Errno::NOTDIR, Doing::Reading, "a part of it is a file"),
-            (Errno::ISDIR, Doing::Reading, "this is a directory"),
-            (Errno::ROFS, Doing::Writing, "Mount it writable"),
-            (Errno::NOSPC, Doing::Writing, "df -i"),
-            (Errno::DQUOT, Doing::Writing, "quota -s"),
-            (Errno::FBIG, Doing::Writing, "ulimit -f"),
-            (Errno::MFILE, Doing::Reading, "LimitNOFILE="),
-            (Errno::NOLCK, Doing::Locking, "with locks"),
-            (Errno::OPNOTSUPP, Doing::Locking, "with locks"),
-            (Errno::PERM, Doing::ChangingMode, "owners and modes"),
-            (Errno::LOOP, Doing::Reading, "in a circle"),
-            (Errno::IO, Doing::Reading, "Check the disk"),
-            (Errno::NOEXEC, Doing::Running, "first line"),
-            (Errno::XDEV, Doing::Writing, "Look at /nowhere/default.lock"),
+        for (errno, operation, expected) in [
+            (Errno::PERM, Operation::Writing, "See what forbids it"),
+            (Errno::NOENT, Operation::Reading, "Correct the path, or make"),
+            (Errno::NOTDIR, Operation::Reading, "a part of it is a file"),
+            (Errno::ISDIR, Operation::Reading, "this is a directory"),
+            (Errno::ROFS, Operation::Writing, "Mount it writable"),
+            (Errno::NOSPC, Operation::Writing, "df -i"),
+            (Errno::DQUOT, Operation::Writing, "quota -s"),
+            (Errno::FBIG, Operation::Writing, "ulimit -f"),
+            (Errno::MFILE, Operation::Reading, "LimitNOFILE="),
+            (Errno::NOLCK, Operation::Locking, "with locks"),
+            (Errno::OPNOTSUPP, Operation::Locking, "with locks"),
+            (Errno::PERM, Operation::ChangingMode, "owners and modes"),
+            (Errno::LOOP, Operation::Reading, "in a circle"),
+            (Errno::IO, Operation::Reading, "Check the disk"),
+            (Errno::NOEXEC, Operation::Running, "first line"),
+            (Errno::XDEV, Operation::Writing, "Look at /nowhere/default.lock"),
         ] {
-            let err = explain(errno.into(), path, doing);
+            let err = explain(errno.into(), path, operation);
             assert_eq!(err.kind(), io::Error::from(errno).kind());
-            let again = explain(err, path, doing).to_string();
+            let again = explain(err, path, operation).to_string();
             let text = action_first(&format!("cannot open lock: {again}"));
             let english = Language::English.resolve(&text);
             let raw = format!(": cannot open lock [{}]", io::Error::from(errno));

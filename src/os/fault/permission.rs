@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, access};
 use rustix::process::geteuid;
 
-use super::Doing;
+use super::Operation;
 use crate::message::action;
 use crate::message::command::{marked, quoted_path};
 
@@ -32,23 +32,23 @@ struct Barrier {
 }
 
 /// Returns what to do about missing permission for `path`, marked; `None` if it is not to be told.
-pub(super) fn remedy(path: &Path, doing: Doing) -> Option<String> {
+pub(super) fn remedy(path: &Path, operation: Operation) -> Option<String> {
     let user = geteuid().as_raw();
-    (user != ROOT).then(|| barrier(path, doing)).flatten().map(|barrier| about(&barrier, user))
+    (user != ROOT).then(|| barrier(path, operation)).flatten().map(|barrier| about(&barrier, user))
 }
 
 /// Finds what refuses: the first directory that cannot be entered, or else the file or the directory that it is in.
-fn barrier(path: &Path, doing: Doing) -> Option<Barrier> {
+fn barrier(path: &Path, operation: Operation) -> Option<Barrier> {
     let absolute = std::path::absolute(path).ok()?;
     let parent = absolute.parent().unwrap_or(Path::new("/"));
     let mut above: Vec<_> = parent.ancestors().collect();
     above.reverse();
     let closed =
         above.into_iter().find(|dir| dir.exists() && access(*dir, Access::EXEC_OK).is_err());
-    let (refusing, missing) = match (closed, doing) {
+    let (refusing, missing) = match (closed, operation) {
         (Some(dir), _) => (dir, 1),
-        (None, Doing::Reading) => (&*absolute, 4),
-        (None, Doing::Running) => (&*absolute, 1),
+        (None, Operation::Reading) => (&*absolute, 4),
+        (None, Operation::Running) => (&*absolute, 1),
         // A new file needs its directory; one that is there is opened to be written.
         (None, _) if absolute.is_file() && access(&absolute, Access::WRITE_OK).is_err() => {
             (&*absolute, 2)

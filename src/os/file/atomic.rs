@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use crate::language::in_both;
 use crate::message::cannot;
-use crate::os::fault::{Doing, explain};
+use crate::os::fault::{Operation, explain};
 use crate::os::file::dir::{Dir, dir_of};
 use crate::os::file::disk::File;
 use crate::os::file::messages::TAKEN_OVER;
@@ -85,18 +85,18 @@ impl Replacement {
         names.check_target()?;
         let dir = names.dir.open_itself();
         let dir = dir
-            .map_err(|err| explain(err, &names.dir_path(), Doing::Reading))
+            .map_err(|err| explain(err, &names.dir_path(), Operation::Reading))
             .with_context(|| cannot("open directory", "打开目录", names.dir_path().display()))?;
         // The umask can only narrow this mode. The exact one is set before there is any content.
         let created = names.dir.create_file(temp, mode & 0o600);
         let file = created
-            .map_err(|err| explain(err, &names.dir_path(), Doing::Writing))
+            .map_err(|err| explain(err, &names.dir_path(), Operation::Writing))
             .with_context(|| cannot("create", "创建", names.shown(temp)))?;
         let (names, temp) = (Arc::clone(names), temp.to_owned());
         let replacement = Replacement { names, dir, temp, file, mode, published: false };
         replacement
             .apply_settings()
-            .map_err(|err| explain(err, &replacement.names.dir_path(), Doing::ChangingMode))
+            .map_err(|err| explain(err, &replacement.names.dir_path(), Operation::ChangingMode))
             .with_context(|| cannot("write", "写入", replacement.shown_temp()))?;
         Ok(replacement)
     }
@@ -113,7 +113,7 @@ impl Replacement {
         let written = self.file.write_all(&vec![b' '; room]);
         written
             .and_then(|()| self.file.sync_all())
-            .map_err(|err| explain(err, &self.names.dir_path(), Doing::Writing))
+            .map_err(|err| explain(err, &self.names.dir_path(), Operation::Writing))
             .with_context(|| cannot("write", "写入", self.shown_temp()))
     }
 
@@ -127,7 +127,7 @@ impl Replacement {
         }
         let dir = || self.names.dir_path();
         there_and_back
-            .map_err(|err| explain(err, &dir(), Doing::Writing))
+            .map_err(|err| explain(err, &dir(), Operation::Writing))
             .with_context(|| cannot("rename files in", "重命名文件，目录", dir().display()))
     }
 
@@ -154,7 +154,7 @@ impl Replacement {
         }
         self.fill(content)
             .map_err(|err| {
-                explain(err, &self.names.path.with_file_name(&self.temp), Doing::Writing)
+                explain(err, &self.names.path.with_file_name(&self.temp), Operation::Writing)
             })
             .with_context(|| cannot("write", "写入", self.shown_temp()))
             .map_err(ReplaceError::Failed)?;
@@ -162,7 +162,7 @@ impl Replacement {
         match names.dir.rename(&self.temp, &names.target) {
             // On a network file system the error can be that of a reply which was lost.
             Err(err) if !self.is_called(&names.target).unwrap_or(false) => {
-                let err = explain(err, &names.path, Doing::Writing);
+                let err = explain(err, &names.path, Operation::Writing);
                 let cannot = cannot("replace", "替换", names.path.display());
                 return Err(ReplaceError::Failed(anyhow::Error::new(err).context(cannot)));
             }
@@ -175,7 +175,7 @@ impl Replacement {
     /// Makes the published file outlast a power cut, which could bring the old one back before.
     pub(crate) fn sync_dir(&self) -> Result<()> {
         let synced = sync_dir(&self.dir);
-        synced.map_err(|err| explain(err, &self.names.dir_path(), Doing::Writing)).with_context(
+        synced.map_err(|err| explain(err, &self.names.dir_path(), Operation::Writing)).with_context(
             || {
                 let target = self.names.path.display();
                 in_both(
@@ -198,7 +198,7 @@ impl Replacement {
                 Err(ReplaceError::TakenOver(anyhow!(taken)))
             }
             Err(err) => {
-                let err = explain(err, &self.names.path, Doing::Reading);
+                let err = explain(err, &self.names.path, Operation::Reading);
                 Err(ReplaceError::Failed(anyhow::Error::new(err).context(looking())))
             }
         }
@@ -272,7 +272,7 @@ pub(crate) fn try_replacing(
     replacement.check_temp().map_err(ReplaceError::into_error)?;
     let dir = names.dir_path();
     sync_dir(&replacement.dir)
-        .map_err(|err| explain(err, &dir, Doing::Writing))
+        .map_err(|err| explain(err, &dir, Operation::Writing))
         .with_context(|| cannot("sync directory", "同步目录", dir.display()))
 }
 
@@ -314,7 +314,7 @@ pub(crate) fn make_dir_of(target: &Path, mode: u32) -> Result<()> {
     let readers = mode & 0o044;
     Dir::open_or_create(dir, 0o700 | readers | readers >> 2)
         .map(drop)
-        .map_err(|err| explain(err, dir, Doing::Writing))
+        .map_err(|err| explain(err, dir, Operation::Writing))
         .with_context(|| cannot("create directory", "创建目录", dir.display()))
 }
 

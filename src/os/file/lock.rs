@@ -14,7 +14,7 @@ use time::UtcDateTime;
 use crate::log;
 use crate::message::cannot;
 use crate::os::clock::Clock;
-use crate::os::fault::{Doing, explain};
+use crate::os::fault::{Operation, explain};
 use crate::os::file::dir::Dir;
 use crate::os::file::disk::{self, File};
 use crate::os::file::read::{self, Access};
@@ -50,7 +50,7 @@ impl FileLock {
             dir.give_to_owner(&file)?;
             Ok::<_, io::Error>(file)
         };
-        let explained = |err| explain(err, path, Doing::Writing);
+        let explained = |err| explain(err, path, Operation::Writing);
         let mut file = open().map_err(explained).with_context(opening)?;
         let mut waiting = None;
         loop {
@@ -62,7 +62,7 @@ impl FileLock {
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
                 Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
                 Err(err) => {
-                    return Err(explain(err, path, Doing::Locking))
+                    return Err(explain(err, path, Operation::Locking))
                         .with_context(|| cannot("lock", "锁定", path.display()));
                 }
             }

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::message::command::quoted_path;
 use crate::message::{cannot, messages, span};
-use crate::os::fault::{Doing, explain};
+use crate::os::fault::{Operation, explain};
 use crate::os::file::dir::Dir;
 use crate::os::file::disk::{File, Metadata};
 use crate::os::file::version::FileVersion;
@@ -63,7 +63,7 @@ impl ReadError {
     /// Adds what to do, which may take a look at each directory above `path`, and at the names of users and groups.
     pub(crate) fn explained(self, path: &Path) -> ReadError {
         match self {
-            ReadError::Io(err) => ReadError::Io(explain(err, path, Doing::Reading)),
+            ReadError::Io(err) => ReadError::Io(explain(err, path, Operation::Reading)),
             other => other,
         }
     }

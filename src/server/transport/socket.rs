@@ -24,7 +24,7 @@ use crate::log;
 use crate::message::command::quoted;
 use crate::message::{cannot, messages};
 use crate::model::address::listen::Listen;
-use crate::os::fault::{Doing, address_in_use, explain};
+use crate::os::fault::{Operation, address_in_use, explain};
 use crate::os::file::dir::Dir;
 use crate::os::network::connect_unix;
 use crate::os::systemd::{self, PassedSocket};
@@ -163,7 +163,7 @@ impl BoundSocket {
                 remove_stale_socket(path)?;
                 let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
                 let bound = socket.bind(&SockAddr::unix(path)?);
-                bound.map_err(|err| explain(err, path, Doing::Writing))?;
+                bound.map_err(|err| explain(err, path, Operation::Writing))?;
                 // No peer can connect before `listen`, so the mode by the umask lets none in.
                 let file = SocketFile::new(path).map_err(|err| {
                     match Path::new("/proc/self").exists() {
@@ -210,7 +210,7 @@ const AT_ONCE: Duration = Duration::from_millis(100);
 
 /// Removes a socket that an earlier run left behind. Fails if there is anything else at `path`.
 fn remove_stale_socket(path: &Path) -> anyhow::Result<()> {
-    let (dir, name) = Dir::of(path).map_err(|err| explain(err, path, Doing::Writing))?;
+    let (dir, name) = Dir::of(path).map_err(|err| explain(err, path, Operation::Writing))?;
     let Ok(found) = dir.stat(name) else { return Ok(()) };
     if FileType::from_raw_mode(found.st_mode) != FileType::Socket {
         anyhow::bail!(NO_SOCKET.text());

@@ -9,7 +9,7 @@ use rustix::fs::{FileType, Stat, StatxAttributes};
 
 use crate::message::cannot;
 use crate::message::command::quoted_path;
-use crate::os::fault::{Doing, explain};
+use crate::os::fault::{Operation, explain};
 use crate::os::file::dir::{Attributes, Dir, dir_of};
 use crate::os::file::messages::{
     ATTRIBUTE, MOUNTED_ALONE, NO_FILE_NAME, NOT_REGULAR, STICKY, SYMBOLIC_LINK,
@@ -52,7 +52,7 @@ impl Names {
             bail!(NO_FILE_NAME.with([&target.display()]));
         }
         let (dir, name) = Dir::of(target)
-            .map_err(|err| explain(err, dir_of(target), Doing::Reading))
+            .map_err(|err| explain(err, dir_of(target), Operation::Reading))
             .with_context(|| cannot("open directory", "打开目录", dir_of(target).display()))?;
         Ok(Names {
             dir,
@@ -89,7 +89,7 @@ impl Names {
     pub(super) fn remove_if_there(&self, name: &OsStr) -> Result<()> {
         match self.dir.remove(name) {
             Err(err) if err.kind() != io::ErrorKind::NotFound => {
-                let err = explain(err, &self.dir_path(), Doing::Writing);
+                let err = explain(err, &self.dir_path(), Operation::Writing);
                 Err(err)
                     .with_context(|| cannot("remove leftover", "删除残留文件", self.shown(name)))
             }
@@ -105,7 +105,7 @@ impl Names {
             Ok(found) => found,
             Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(err) => {
-                return Err(explain(err, &self.path, Doing::Reading))
+                return Err(explain(err, &self.path, Operation::Reading))
                     .with_context(|| cannot("look at", "查看", target));
             }
         };
@@ -128,7 +128,7 @@ impl Names {
         // unlink(2): in a sticky directory only the owners of the file and of the directory may, and root.
         let dir = self.dir.stat_itself();
         let dir = dir
-            .map_err(|err| explain(err, &self.dir_path(), Doing::Reading))
+            .map_err(|err| explain(err, &self.dir_path(), Operation::Reading))
             .with_context(|| cannot("look at", "查看", self.dir_path().display()))?;
         let may_replace = || {
             let user = rustix::process::geteuid();
