@@ -33,7 +33,7 @@ use crate::os::ending::{self, Ending, Finishing};
 use crate::os::hook::{HAS_RUN, HookKind};
 use crate::os::signals::SignalDeferral;
 use crate::refresh::ticket::TicketRefresh;
-use crate::refresh::{Memory, Outcome, Refresh, RefreshError};
+use crate::refresh::{Outcome, RecordContext, Refresh, RefreshError};
 use crate::store::{Store, Stores};
 use crate::upstream::Upstream;
 use crate::upstream::connect::Connector;
@@ -156,8 +156,8 @@ impl AccountFetch<'_> {
         let store = self.stores.open(&account.location, &DocumentKind::Token, self.mode);
         let place = account.location.name_of(&DocumentKind::Token);
         let mut refresh = self.refresh(DocumentName::of_token(name), &place, &*store)?;
-        if let Some(memory) = &mut refresh.memory {
-            memory.keeps_honoured = true;
+        if let Some(context) = &mut refresh.record {
+            context.keeps_honoured = true;
         }
         let is_rejected_published = match request {
             TokenRequest::OtherThan(rejected) => self.is_published(rejected),
@@ -315,7 +315,7 @@ impl AccountFetch<'_> {
             store,
             dead: None,
             ending: Some(self.ending),
-            memory: Some(Memory {
+            record: Some(RecordContext {
                 credential: self.upstream,
                 probe: self.upstream,
                 asks_anyway: *self.request == TokenRequest::New,

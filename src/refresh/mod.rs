@@ -22,8 +22,8 @@ use crate::upstream::{IssuedToken, RefreshMode, TokenSource, UpstreamError};
 
 use attempt::MIN_ATTEMPT;
 pub(crate) use error::{RefreshError, answer_lost};
-pub(crate) use memory::Memory;
-use memory::Turn;
+pub(crate) use record::RecordContext;
+use record::RecordSession;
 use settled::PublishedVerdict;
 #[cfg(test)]
 pub(crate) use transaction::ALL as PUTTING_BACK_MESSAGES;
@@ -31,7 +31,7 @@ use transaction::Transaction;
 
 mod attempt;
 mod error;
-mod memory;
+mod record;
 mod settled;
 pub(crate) mod ticket;
 mod transaction;
@@ -89,7 +89,7 @@ pub(crate) struct Refresh<'a> {
     /// Defers the end of the process while an answer is on its way. `None` in a process whose event loop does that.
     pub(crate) ending: Option<&'a Ending>,
     /// `None` if nothing is remembered across runs.
-    pub(crate) memory: Option<Memory<'a>>,
+    pub(crate) record: Option<RecordContext<'a>>,
 }
 
 impl Refresh<'_> {
@@ -133,10 +133,10 @@ impl Refresh<'_> {
         // WeCom may issue the same token again, which lives no longer than its document says.
         let mut is_dead = self.rules != Rules::Work
             && published.as_ref().is_some_and(|it| self.dead == Some(&it.token));
-        let mut turn = Turn::begin(self);
-        if let Some(turn) = &mut turn {
-            turn.take_in(&*lease, published.as_ref())?;
-            if let Err(error) = turn.check() {
+        let mut session = RecordSession::begin(self);
+        if let Some(session) = &mut session {
+            session.take_in(&*lease, published.as_ref())?;
+            if let Err(error) = session.check() {
                 if is_dead {
                     Transaction::new(self.name, published.as_ref(), lease.prepare()?)
                         .end(self.clock.now())?;
@@ -144,7 +144,7 @@ impl Refresh<'_> {
                 return Err(RefreshError::Upstream(error));
             }
             if let Some(document) = &published {
-                match self.verdict_before(turn, document, request, deadline) {
+                match self.verdict_before(session, document, request, deadline) {
                     PublishedVerdict::Keep => return Ok(Outcome::Kept(document.clone())),
                     PublishedVerdict::Dead => is_dead = self.rules != Rules::Work,
                     PublishedVerdict::Open => {}
@@ -156,15 +156,15 @@ impl Refresh<'_> {
         if is_dead {
             transaction.end(self.clock.now())?;
         }
-        let requested = self.request(request, &mut transaction, &mut turn, deadline);
+        let requested = self.request(request, &mut transaction, &mut session, deadline);
         let _finishing = Finishing::begin();
         let document = match requested {
             Ok(document) => document,
             Err(error) => {
                 // Before the lease ends: the process that waits for it reads the record next.
-                if let Some(turn) = &mut turn {
-                    turn.write();
-                    transaction.share(turn);
+                if let Some(session) = &mut session {
+                    session.write();
+                    transaction.share(session);
                 }
                 return Err(transaction.roll_back(error, self.clock.now()));
             }
@@ -178,17 +178,17 @@ impl Refresh<'_> {
             // Nothing is written when nothing has changed.
             Some(published) if transaction.confirm(now) => published.clone(),
             _ => {
-                let lost = turn.as_mut().and_then(|turn| {
-                    turn.note_token();
-                    turn.unshared()
+                let lost = session.as_mut().and_then(|session| {
+                    session.note_token();
+                    session.unshared()
                 });
                 transaction.commit(&document, self.rules, lost)?;
                 document
             }
         };
         // Before the lease ends, too.
-        if let Some(turn) = turn {
-            turn.note_published(&document, published.as_ref());
+        if let Some(session) = session {
+            session.note_published(&document, published.as_ref());
         }
         drop(transaction);
 
@@ -219,7 +219,7 @@ impl Refresh<'_> {
             // Another token than the rejected one is good while it lives, due or not.
             TokenRequest::OtherThan(_) => !document.left(now).is_zero(),
             TokenRequest::Live => {
-                self.is_fresh(&document) && !memory::has_other_secret(self, &document)
+                self.is_fresh(&document) && !record::has_other_secret(self, &document)
             }
         };
         Ok(if is_kept { Decision::Keep(document) } else { Decision::Replace(Some(document)) })
@@ -246,7 +246,7 @@ impl Refresh<'_> {
         &self,
         request: &TokenRequest,
         transaction: &mut Transaction<'_>,
-        turn: &mut Option<Turn<'_>>,
+        session: &mut Option<RecordSession<'_>>,
         deadline: Instant,
     ) -> Result<Document, RefreshError> {
         let published = transaction.published();
@@ -259,22 +259,22 @@ impl Refresh<'_> {
                 return Err(anyhow!(TOLD_TO_END.text()).into());
             }
             transaction.check()?;
-            if let Some(turn) = turn {
-                turn.check().map_err(RefreshError::Upstream)?;
+            if let Some(session) = session {
+                session.check().map_err(RefreshError::Upstream)?;
             }
             let requested_at = self.clock.now();
             if self.mints(mode) && !has_bug(Bug::NotShortenedBeforeMint) {
                 transaction.shorten_before_mint(requested_at)?;
             }
-            if let Some(turn) = turn {
-                turn.note_request(requested_at.wall);
+            if let Some(session) = session {
+                session.note_request(requested_at.wall);
             }
-            let lost = turn.as_mut().and_then(Turn::unshared);
+            let lost = session.as_mut().and_then(RecordSession::unshared);
             let noted = lost.map_or(Ok(()), |lost| transaction.note_lost(lost));
             let ready = noted.map_err(RefreshError::from);
             let timeout = ready.and_then(|()| self.timeout_under_lease(transaction, deadline));
             let timeout = timeout.inspect_err(|_| {
-                turn.iter_mut().for_each(|turn| turn.note_unsent(requested_at.wall));
+                session.iter_mut().for_each(|session| session.note_unsent(requested_at.wall));
             })?;
             let err = match self.source.request_token(mode, timeout) {
                 Ok(issued) if Some(&issued.token) == unwanted && self.can_force_after(mode) => {
@@ -289,9 +289,9 @@ impl Refresh<'_> {
                         true => self.clock.now(),
                         false => requested_at,
                     };
-                    let spent = turn.as_ref().map_or(Duration::ZERO, |turn| {
+                    let spent = session.as_ref().map_or(Duration::ZERO, |session| {
                         let asked_at = answer_lost_since.unwrap_or(requested_at);
-                        turn.spent(issued.expires_in, asked_at.whole_seconds().wall)
+                        session.spent(issued.expires_in, asked_at.whole_seconds().wall)
                     });
                     let document =
                         self.document(issued, requested_at, answer_lost_since, spent, published);
@@ -302,8 +302,8 @@ impl Refresh<'_> {
                 }
                 Err(err) => err,
             };
-            if let Some(turn) = turn {
-                turn.note_error(&err, mode, requested_at.wall);
+            if let Some(session) = session {
+                session.note_error(&err, mode, requested_at.wall);
             }
             if err.may_have_minted() {
                 answer_lost_since.get_or_insert(requested_at);

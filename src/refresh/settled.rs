@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use time::UtcDateTime;
 
-use super::memory::Turn;
+use super::record::RecordSession;
 use super::{Outcome, Refresh};
 use crate::model::document::Document;
 use crate::model::status::TokenRequest;
@@ -45,7 +45,7 @@ impl Refresh<'_> {
     /// Has WeChat asked about the token of the published document where it is not due, or was reported.
     pub(super) fn verdict_before(
         &self,
-        turn: &mut Turn<'_>,
+        session: &mut RecordSession<'_>,
         document: &Document,
         request: &TokenRequest,
         deadline: Instant,
@@ -53,7 +53,7 @@ impl Refresh<'_> {
         match request {
             // Another secret got it.
             TokenRequest::Live if self.is_fresh(document) && !has_bug(Bug::NoSecondLook) => {
-                match turn.verdict(document, deadline) {
+                match session.verdict(document, deadline) {
                     Some(Liveness::Alive | Liveness::Unknown(_)) => PublishedVerdict::Keep,
                     Some(Liveness::Dead) => PublishedVerdict::Dead,
                     None => PublishedVerdict::Open,
@@ -61,7 +61,7 @@ impl Refresh<'_> {
             }
             // Who reported it may be wrong.
             TokenRequest::OtherThan(_) if !document.left(self.clock.now()).is_zero() => {
-                match turn.verdict_on_report(document, deadline) {
+                match session.verdict_on_report(document, deadline) {
                     Some(Liveness::Alive) => PublishedVerdict::Keep,
                     Some(Liveness::Dead) => PublishedVerdict::Dead,
                     Some(Liveness::Unknown(_)) | None => PublishedVerdict::Open,

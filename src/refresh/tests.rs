@@ -17,7 +17,7 @@ use crate::os::clock::testing::VirtualClock;
 use crate::store::{Lease, LostRequests, Publisher, Record, RecordChange};
 use crate::upstream::SENT_WITHIN;
 
-mod memory;
+mod record;
 mod retries;
 mod shortening;
 mod simulation;
@@ -262,7 +262,7 @@ impl Fixture {
             store: &self.store,
             dead: None,
             ending: None,
-            memory: None,
+            record: None,
         }
     }
 

@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use super::{Memory, Outcome, Refresh, RefreshError};
+use super::{Outcome, RecordContext, Refresh, RefreshError};
 use crate::log::debug;
 use crate::model::account;
 use crate::model::api::Rules;
@@ -47,7 +47,7 @@ impl TicketRefresh<'_> {
             place: self.place,
             source: &source,
             store: self.store,
-            memory: self.token.memory.map(|it| Memory { is_of_token: false, ..it }),
+            record: self.token.record.map(|it| RecordContext { is_of_token: false, ..it }),
             dead: None,
             ..self.token
         };

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::memory::Turn;
+use super::record::RecordSession;
 use super::{Refresh, RefreshError};
 use crate::log::{debug, error, verb};
 use crate::message::{action_first, messages};
@@ -74,9 +74,9 @@ impl<'a> Transaction<'a> {
         self.publisher.note_lost(lost)
     }
 
-    /// Has them know what has become of the requests of `turn`. If that fails, they count one too many.
-    pub(super) fn share(&self, turn: &mut Turn<'_>) {
-        if let Some(lost) = turn.unshared()
+    /// Has them know what has become of the requests of `session`. If that fails, they count one too many.
+    pub(super) fn share(&self, session: &mut RecordSession<'_>) {
+        if let Some(lost) = session.unshared()
             && let Err(err) = self.note_lost(lost)
         {
             debug!("{}: other hosts take a request for one without an answer: {err:#}", self.name);

@@ -23,7 +23,7 @@ use crate::model::status::{ClientIdentity, TokenRequest};
 use crate::os::clock::Clock;
 use crate::os::thread::{self, Pending, lock};
 use crate::refresh::ticket::TicketRefresh;
-use crate::refresh::{Memory, Outcome, Refresh, RefreshError};
+use crate::refresh::{Outcome, RecordContext, Refresh, RefreshError};
 use crate::store::Store;
 use crate::upstream::connect::{NO_SECRET_HERE, SLOW_FILES};
 use crate::upstream::{
@@ -251,7 +251,7 @@ impl JobContext {
             token: self.token_refresh(
                 &*upstream,
                 &token_place,
-                self.memory(&*upstream, &*upstream),
+                self.record_context(&*upstream, &*upstream),
                 None,
             )?,
             upstream: &*upstream,
@@ -266,7 +266,7 @@ impl JobContext {
         &'a self,
         source: &'a dyn TokenSource,
         place: &'a str,
-        memory: Memory<'a>,
+        context: RecordContext<'a>,
         dead: Option<&'a Secret>,
     ) -> anyhow::Result<Refresh<'a>> {
         let Settings { account, token_store, .. } = &*self.settings;
@@ -281,14 +281,18 @@ impl JobContext {
             store: &**token_store,
             dead,
             ending: None,
-            memory: Some(memory),
+            record: Some(context),
         })
     }
 
-    fn memory<'a>(&self, credential: &'a dyn Credential, probe: &'a dyn Probe) -> Memory<'a> {
+    fn record_context<'a>(
+        &self,
+        credential: &'a dyn Credential,
+        probe: &'a dyn Probe,
+    ) -> RecordContext<'a> {
         let asks_anyway = self.asks_anyway;
         // A report is probed before it comes here.
-        Memory { credential, probe, asks_anyway, is_of_token: true, keeps_honoured: false }
+        RecordContext { credential, probe, asks_anyway, is_of_token: true, keeps_honoured: false }
     }
 
     fn refresh(&self, upstream: &dyn Upstream, attempt: &Attempt, news: &NewsSender) -> JobReport {
@@ -304,8 +308,8 @@ impl JobContext {
         };
         let place = account.location.name_of(&DocumentKind::Token);
         let probe = ReportingProbe { probe: upstream, news };
-        let memory = self.memory(upstream, &probe);
-        let outcome = match self.token_refresh(&source, &place, memory, attempt.dead.as_ref()) {
+        let context = self.record_context(upstream, &probe);
+        let outcome = match self.token_refresh(&source, &place, context, attempt.dead.as_ref()) {
             Ok(refresh) => refresh.run(&attempt.request, self.clock.instant() + REFRESH_TIMEOUT),
             Err(err) => Err(RefreshError::Local(err)),
         };

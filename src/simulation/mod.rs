@@ -34,7 +34,7 @@ use crate::model::status::TokenRequest;
 use crate::os::clock::Clock;
 use crate::os::file::disk::model;
 use crate::refresh::ticket::TicketRefresh;
-use crate::refresh::{Memory, Outcome, Refresh};
+use crate::refresh::{Outcome, RecordContext, Refresh};
 use crate::store::{Found, Stores};
 use crate::upstream::{RefreshMode, Upstream};
 
@@ -575,7 +575,7 @@ fn fetch(host: usize, request: &TokenRequest) {
     };
     let deadline = clock.instant() + options.timeout;
     let store = stores.open(&location, &DocumentKind::Token, 0o600);
-    let memory = Memory {
+    let context = RecordContext {
         credential: &*upstream,
         probe: &*upstream,
         asks_anyway: *request == TokenRequest::New,
@@ -593,7 +593,7 @@ fn fetch(host: usize, request: &TokenRequest) {
         store: &*store,
         dead: None,
         ending: None,
-        memory: Some(memory),
+        record: Some(context),
     };
     let outcome = refresh().run(request, deadline);
     observe(host);

@@ -152,7 +152,7 @@ impl Simulation {
             store: &self.store,
             dead: None,
             ending: None,
-            memory: None,
+            record: None,
         };
         let deadline = self.clock.instant() + TIMEOUT;
         // Only the promises count here, not the result.

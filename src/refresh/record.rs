@@ -21,7 +21,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How a refresh remembers.
 #[derive(Clone, Copy)]
-pub(crate) struct Memory<'a> {
+pub(crate) struct RecordContext<'a> {
     pub(crate) credential: &'a dyn Credential,
     pub(crate) probe: &'a dyn Probe,
     /// Whether WeChat is asked whatever is remembered, because the operator may have removed the cause.
@@ -33,9 +33,9 @@ pub(crate) struct Memory<'a> {
 }
 
 /// What is remembered in one turn to publish.
-pub(super) struct Turn<'a> {
+pub(super) struct RecordSession<'a> {
     refresh: &'a Refresh<'a>,
-    memory: Memory<'a>,
+    context: RecordContext<'a>,
     record: Record,
     hashes: CredentialHashes,
     /// The record as it was written last.
@@ -46,14 +46,22 @@ pub(super) struct Turn<'a> {
     shared: Option<LostRequests>,
 }
 
-impl<'a> Turn<'a> {
+impl<'a> RecordSession<'a> {
     /// Reads the record. Returns `None` if nothing is remembered for this upstream.
-    pub(super) fn begin(refresh: &'a Refresh<'a>) -> Option<Turn<'a>> {
-        let memory = refresh.memory?;
+    pub(super) fn begin(refresh: &'a Refresh<'a>) -> Option<RecordSession<'a>> {
+        let context = refresh.record?;
         let written = refresh.store.record(refresh.appid, refresh.clock.now().wall);
         let record = written.clone().or_else(|| Record::new(refresh.appid))?;
-        let hashes = memory.credential.hashes(record.salt())?;
-        Some(Turn { refresh, memory, record, hashes, written, requested_at: None, shared: None })
+        let hashes = context.credential.hashes(record.salt())?;
+        Some(RecordSession {
+            refresh,
+            context,
+            record,
+            hashes,
+            written,
+            requested_at: None,
+            shared: None,
+        })
     }
 
     /// Whether requests are noted before they are sent. On classic one mints a token, and on WeCom it may be the one from which
@@ -94,7 +102,7 @@ impl<'a> Turn<'a> {
 
     /// Fails if WeChat is not to be asked now.
     pub(super) fn check(&self) -> Result<(), UpstreamError> {
-        if self.memory.asks_anyway {
+        if self.context.asks_anyway {
             return Ok(());
         }
         let now = self.refresh.clock.now().wall;
@@ -128,7 +136,7 @@ impl<'a> Turn<'a> {
         }
         let timeout = PROBE_TIMEOUT.min(self.refresh.clock.until(deadline));
         let name = self.refresh.name;
-        let verdict = self.memory.probe.probe(&document.token, timeout);
+        let verdict = self.context.probe.probe(&document.token, timeout);
         match &verdict {
             Liveness::Alive => {
                 debug!(
@@ -155,8 +163,8 @@ impl<'a> Turn<'a> {
     ) -> Option<Liveness> {
         // Half of the time is for a request.
         let timeout = PROBE_TIMEOUT.min(self.refresh.clock.until(deadline) / 2);
-        let probe = || self.memory.probe.probe(&document.token, timeout);
-        self.memory.keeps_honoured.then(probe)
+        let probe = || self.context.probe.probe(&document.token, timeout);
+        self.context.keeps_honoured.then(probe)
     }
 
     /// Notes that a request is about to be sent. Its answer counts as lost from now on: this process may end before it comes.
@@ -214,11 +222,11 @@ impl<'a> Turn<'a> {
     /// Notes that the document was published in place of `before`, in answer to the last request. The lease is held.
     pub(super) fn note_published(mut self, document: &Document, before: Option<&Document>) {
         self.note_token();
-        let Turn { refresh, memory, mut record, written, .. } = self;
+        let RecordSession { refresh, context, mut record, written, .. } = self;
         // The secret may have been changed since.
-        let Some(hashes) = memory.credential.hashes(record.salt()) else { return };
+        let Some(hashes) = context.credential.hashes(record.salt()) else { return };
         record.forget_refusal(&hashes.request);
-        if memory.is_of_token {
+        if context.is_of_token {
             let before = before.map(|before| &before.token);
             record.note_replacement(&document.token, before, refresh.clock.now().wall);
             record.note_issued(&document.token, &hashes.secret);
@@ -231,10 +239,10 @@ impl<'a> Turn<'a> {
 
 /// Whether the document's token was got with another secret than the present one. `false` also if that is not known.
 pub(super) fn has_other_secret(refresh: &Refresh<'_>, document: &Document) -> bool {
-    let Some(memory) = refresh.memory.filter(|memory| memory.is_of_token) else { return false };
+    let Some(context) = refresh.record.filter(|context| context.is_of_token) else { return false };
     let record = refresh.store.record(refresh.appid, refresh.clock.now().wall);
     record.is_some_and(|record| {
-        let hashes = memory.credential.hashes(record.salt());
+        let hashes = context.credential.hashes(record.salt());
         hashes.is_some_and(|hashes| record.has_other_secret(&document.token, &hashes.secret))
     })
 }

@@ -45,14 +45,14 @@ impl Fixture {
         upstream: &ScriptedUpstream,
         request: &TokenRequest,
     ) -> Result<Outcome, RefreshError> {
-        let memory = Memory {
+        let context = RecordContext {
             credential: upstream,
             probe: upstream,
             asks_anyway: *request == TokenRequest::New,
             is_of_token: true,
             keeps_honoured: false,
         };
-        let refresh = Refresh { memory: Some(memory), ..self.refresh() };
+        let refresh = Refresh { record: Some(context), ..self.refresh() };
         refresh.run(request, self.clock.instant() + TIMEOUT)
     }
 
@@ -62,14 +62,14 @@ impl Fixture {
         upstream: &ScriptedUpstream,
         timeout: Duration,
     ) -> Result<Outcome, RefreshError> {
-        let memory = Memory {
+        let context = RecordContext {
             credential: upstream,
             probe: upstream,
             asks_anyway: false,
             is_of_token: true,
             keeps_honoured: true,
         };
-        let refresh = Refresh { memory: Some(memory), ..self.refresh() };
+        let refresh = Refresh { record: Some(context), ..self.refresh() };
         refresh.run(&other_than("T1"), self.clock.instant() + timeout)
     }
 
@@ -253,14 +253,14 @@ fn promise_7_the_document_of_a_dead_token_ends_also_while_wechat_is_not_to_be_as
         fixture.clock.advance(Duration::from_secs(60));
         let (whole, dead) = (fixture.published().unwrap(), Secret::new("T1".to_owned()));
         let run = |dead| {
-            let memory = Memory {
+            let context = RecordContext {
                 credential: &upstream,
                 probe: &upstream,
                 asks_anyway: false,
                 is_of_token: true,
                 keeps_honoured: false,
             };
-            let refresh = Refresh { memory: Some(memory), dead, ..fixture.refresh() };
+            let refresh = Refresh { record: Some(context), dead, ..fixture.refresh() };
             not_asked(refresh.run(&other_than("T1"), fixture.clock.instant() + TIMEOUT));
             fixture.published().unwrap()
         };
