@@ -4,6 +4,7 @@
 
 pub(crate) mod faults;
 mod json;
+mod provenance;
 mod wall_time;
 
 use std::time::Duration;
@@ -18,6 +19,7 @@ use crate::os::timestamp::{BootId, MAX_CLOCK_SKEW, Timestamp, Uptime};
 use crate::sabotage::{Bug, has_bug};
 
 use self::json::{TicketDocumentJson, TokenDocumentJson, parse_json};
+pub(crate) use self::provenance::Provenance;
 pub(crate) use self::wall_time::{parse_rfc3339, rfc3339, whole_seconds};
 
 /// How long WeChat's classic API keeps a token valid after it has issued the next one.
@@ -70,15 +72,6 @@ pub(crate) struct Document {
     /// minted.
     pub(crate) is_put_back: bool,
     pub(crate) provenance: Provenance,
-}
-
-/// What is known of a document from where it was read. It is no part of what the document says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Provenance {
-    /// When its file was written, by the clock of the machine that has it.
-    written_at: Option<UtcDateTime>,
-    /// When its place was known last to have it, if that cannot be reached and this is a copy.
-    in_force_at: Option<Timestamp>,
 }
 
 impl PartialEq for Document {
@@ -156,19 +149,6 @@ impl Document {
         Ok(Document { appid, token, expires_in, created_at, is_put_back, provenance })
     }
 
-    /// Returns the document as it stands in a file that was written at `at`, if that is known.
-    pub(crate) fn written_at(self, at: Option<UtcDateTime>) -> Document {
-        Document { provenance: Provenance { written_at: at, ..self.provenance }, ..self }
-    }
-
-    /// Returns the document as a copy whose place cannot be reached, and was known last to have it at `at`; if that is not known,
-    /// when the copy was written.
-    pub(crate) fn cut_off_since(self, at: Option<Timestamp>) -> Document {
-        let written = self.provenance.written_at.map(|wall| Timestamp { wall, uptime: None });
-        let in_force_at = at.or(written).or(Some(self.created_at));
-        Document { provenance: Provenance { in_force_at, ..self.provenance }, ..self }
-    }
-
     /// Returns the document of this kind as one line of JSON.
     pub(crate) fn to_line(&self, kind: &DocumentKind) -> Secret {
         let appid = self.appid.clone();
@@ -228,12 +208,6 @@ impl Document {
     /// Returns the age; zero for a document from the future.
     fn age(&self, now: Timestamp) -> Duration {
         now.since(self.created_at).try_into().unwrap_or_default()
-    }
-
-    /// Returns the document as a copy that is in force because its place has lost it.
-    pub(crate) fn put_back(self) -> Document {
-        let provenance = Provenance { in_force_at: None, ..self.provenance };
-        Document { is_put_back: true, provenance, ..self }
     }
 
     /// Returns the document to publish if WeChat may have issued another token at `asked_at` that was not received: it
@@ -402,12 +376,6 @@ impl Document {
             true => Duration::from_secs(promise.as_secs() + 1),
             false => Duration::from_secs(promise.as_secs()),
         }
-    }
-
-    /// Returns for how long it has not been known whether the document is in force. Zero if its place is reached.
-    fn unseen_for(&self, now: Timestamp) -> Duration {
-        let in_force_at = self.provenance.in_force_at;
-        in_force_at.and_then(|at| Duration::try_from(now.since(at)).ok()).unwrap_or_default()
     }
 
     /// Returns when it was created, by the wall clock of `now`.
