@@ -50,6 +50,12 @@ messages! {
         "Give this account its own --file or --dir, or remove that document.", "{0} belongs to {1}";
         "请为此账号另行指定 --file 或 --dir，或删除该文件。", "{0} 属于另一个 AppID {1}";
     }
+    OTHER_APP<0> {
+        "Give each app of the corp its own --file, or an account in a config; if its Secret was reset, this is all.",
+        "the live token that was published before was got with another Secret, and all apps of a corp have one AppID";
+        "请为同一企业的各应用分别指定 --file，或在配置中各设一个账号；若只是重置了 Secret，则无须处理。",
+        "此前发布的 token 尚未到期，且是用另一个 Secret 获取的，而同一企业各应用的企业 ID 相同";
+    }
     TOLD_TO_END<0> {
         "Run it again.", "WeChat was not asked, because wxtoken was told to end";
         "请再次运行。", "wxtoken 被要求退出，未向微信发出请求";

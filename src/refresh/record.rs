@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use time::UtcDateTime;
 
-use super::Refresh;
-use crate::log::debug;
+use super::{OTHER_APP, Refresh};
+use crate::log::{debug, error, verb};
 use crate::message::command::command;
 use crate::model::api::Rules;
 use crate::model::document::Document;
@@ -227,6 +227,19 @@ impl<'a> RecordSession<'a> {
         let Some(hashes) = context.credential.hashes(record.salt()) else { return };
         record.forget_refusal(&hashes.request);
         if context.is_of_token {
+            let is_of_other_secret = |it: &Document| {
+                it.token != document.token
+                    && !it.left(refresh.clock.now()).is_zero()
+                    && record.has_other_secret(&it.token, &hashes.secret)
+            };
+            // At WeCom the AppID does not say which app is meant.
+            if refresh.rules == Rules::Work && before.is_some_and(is_of_other_secret) {
+                let (name, account) = (refresh.name, refresh.name.account);
+                error!(
+                    event = "other_secret", account = account;
+                    "{}: {name}: {}", verb(), OTHER_APP.first([])
+                );
+            }
             let before = before.map(|before| &before.token);
             record.note_replacement(&document.token, before, refresh.clock.now().wall);
             record.note_issued(&document.token, &hashes.secret);

@@ -57,18 +57,29 @@ messages! {
         "Check key_file: the other wxtoken's keys file has no line for that key.", "the wxtoken that this is a mirror of answers {0}";
         "请检查 key_file：上游的访问密钥文件中没有该访问密钥。", "上游 wxtoken 返回 {0}";
     }
+    NO_KEY<1> {
+        "Give key_file: `wxtoken key NAME` makes a key there.", "the wxtoken that this is a mirror of answers {0}, and there is no key here";
+        "请用 key_file 指定访问密钥，可在上游用 `wxtoken key NAME` 生成。", "上游 wxtoken 返回 {0}，而本机没有访问密钥";
+    }
     NOT_ALLOWED<1> {
-        "Add this host to its allow list, or the account to the key's line.", "the wxtoken that this is a mirror of answers {0}";
-        "请在上游 wxtoken 中放行本机地址，或为该访问密钥授权此账号。", "上游 wxtoken 返回 {0}";
+        "Add this host to its allow list, or to the account's `allow` there.", "the wxtoken that this is a mirror of answers {0}";
+        "请在上游的白名单或该账号的 allow 中放行本机地址。", "上游 wxtoken 返回 {0}";
+    }
+    KEY_OF_APIS<1> {
+        "Give the mirror a key that is for all APIs.",
+        "the wxtoken that this is a mirror of answers {0}: this key is for calls of some APIs through its gateway, and a token opens all of them";
+        "请为只读副本换用不限接口的访问密钥。",
+        "上游 wxtoken 返回 {0}：该访问密钥只能经网关调用指定的接口，而 token 可以调用全部接口";
     }
     NO_SUCH_TICKET<1> {
         "Put it into the account's tickets there, too.", "the wxtoken that this is a mirror of answers {0}";
         "请在上游的配置中也为该账号加上此 tickets。", "上游 wxtoken 返回 {0}";
     }
-    NO_SUCH_ACCOUNT<1> {
-        "Give the account the same name there as here, and check `from` and whether the key is for it.",
-        "the wxtoken that this is a mirror of answers {0}";
-        "请让账号在上游与本机同名，并检查 from 地址与访问密钥。", "上游 wxtoken 返回 {0}";
+    NO_SUCH_ACCOUNT<2> {
+        "Give the account the same name here as there, where `wxtoken status` lists them, and check which accounts the key is for.",
+        "the wxtoken that this is a mirror of answers {0}: it has no account {1} for this host";
+        "请让账号在上游与本机同名（在上游运行 `wxtoken status` 可列出），并核对访问密钥适用的账号。",
+        "上游 wxtoken 返回 {0}：没有可供本机使用的账号 {1}";
     }
     DOES_NOT_REFRESH<1> {
         "Say so where its tokens are fetched (wxtoken fetch --rejected - on that host), or run it with --refresh.",
@@ -102,6 +113,14 @@ pub(crate) struct Mirror {
     account: String,
     /// The token issued last: the one to report as rejected.
     last_issued: Mutex<Option<Secret>>,
+}
+
+/// What was in a request.
+pub(crate) struct Sent<'a> {
+    pub(crate) account: &'a str,
+    pub(crate) key: Option<&'a Secret>,
+    /// The token that was reported as rejected, if any was.
+    pub(crate) reported: Option<&'a Secret>,
 }
 
 /// The body that reports a rejected token.
@@ -141,8 +160,9 @@ impl Mirror {
         response: Result<HttpResponse, UpstreamError>,
         field: &str,
     ) -> Result<IssuedToken, UpstreamError> {
-        let sent = [self.key.clone(), self.last_issued()];
-        let sent: Vec<_> = sent.iter().flatten().collect();
+        let reported = self.last_issued();
+        let sent =
+            Sent { account: &self.account, key: self.key.as_ref(), reported: reported.as_ref() };
         response.and_then(|response| read_issued(&response, field, &sent)).map_err(into_central)
     }
 
@@ -234,11 +254,11 @@ pub(super) fn into_central(err: UpstreamError) -> UpstreamError {
     }
 }
 
-/// Reads the token or ticket in `field` of a response, or why there is none. `sent` are the secrets of the request.
+/// Reads the token or ticket in `field` of a response to what was `sent`, or why there is none.
 pub(crate) fn read_issued(
     response: &HttpResponse,
     field: &str,
-    sent: &[&Secret],
+    sent: &Sent<'_>,
 ) -> Result<IssuedToken, UpstreamError> {
     let body: Value = serde_json::from_slice(&response.body).unwrap_or_default();
     if response.status != 200 {
@@ -263,31 +283,42 @@ pub(crate) fn read_issued(
 }
 
 /// Returns why there is no token, by the status and the other wxtoken's message.
-fn refused(status: u16, body: &Value, sent: &[&Secret]) -> UpstreamError {
-    let said = match status {
-        401 => &BAD_KEY,
-        403 => &NOT_ALLOWED,
-        404 if body["error"] == "no_such_ticket" => &NO_SUCH_TICKET,
-        404 => &NO_SUCH_ACCOUNT,
-        405 => &DOES_NOT_REFRESH,
-        passed::LOOP_DETECTED => &CAME_BACK,
-        503 if body["error"] == "no_ticket" => &NO_TICKET_THERE,
-        503 => &NO_TOKEN_THERE,
-        300..=399 => &REDIRECTED,
+fn refused(status: u16, body: &Value, sent: &Sent<'_>) -> UpstreamError {
+    let error = body["error"].as_str();
+    let said = match (status, error) {
+        (401, _) if sent.key.is_none() => &NO_KEY,
+        (401, _) => &BAD_KEY,
+        (403, Some("forbidden_api")) => &KEY_OF_APIS,
+        // Its message says what to do.
+        (403, Some("forwarded" | "certificate")) => &OTHER_STATUS,
+        (403, _) => &NOT_ALLOWED,
+        (404, Some("no_such_ticket")) => &NO_SUCH_TICKET,
+        (405, _) => &DOES_NOT_REFRESH,
+        (passed::LOOP_DETECTED, _) => &CAME_BACK,
+        (503, Some("no_ticket")) => &NO_TICKET_THERE,
+        (503, _) => &NO_TOKEN_THERE,
+        (300..=399, _) => &REDIRECTED,
         _ => &OTHER_STATUS,
     };
+    let (said, says_the_same) = match (status, error) {
+        (404, Some("no_such_account")) => (NO_SUCH_ACCOUNT.with([&status, &sent.account]), true),
+        _ => {
+            let says_the_same = status == passed::LOOP_DETECTED || error == Some("forbidden_api");
+            (said.with([&status]), says_the_same)
+        }
+    };
     // An intermediary that answers instead may echo the request.
-    let echoes = |message: &str| sent.iter().any(|secret| message.contains(secret.expose()));
+    let secrets = [sent.key, sent.reported];
+    let echoes =
+        |message: &str| secrets.iter().flatten().any(|secret| message.contains(secret.expose()));
     let message = match body["message"].as_str() {
-        // It says the same.
-        Some(_) if status == passed::LOOP_DETECTED => String::new(),
-        Some(message) if body["error"].is_string() && !echoes(message) => {
+        Some(message) if error.is_some() && !says_the_same && !echoes(message) => {
             format!(" [{}]", printable(message, MAX_MESSAGE))
         }
         _ => String::new(),
     };
     UpstreamError::Central {
-        what: format!("{}{message}", said.with([&status])),
+        what: format!("{said}{message}"),
         is_lasting: status < 500 && status != 408 && status != 429
             || status == passed::LOOP_DETECTED,
         was_reached: true,
@@ -301,7 +332,9 @@ mod tests {
     fn read(status: u16, body: &str) -> Result<(String, u64), UpstreamError> {
         let body = body.as_bytes().to_vec();
         let response = HttpResponse { status, date: None, body };
-        let issued = read_issued(&response, "access_token", &[])?;
+        let key = Secret::new("wxk_S3CR3T".to_owned());
+        let sent = Sent { account: "shop", key: Some(&key), reported: None };
+        let issued = read_issued(&response, "access_token", &sent)?;
         Ok((issued.token.expose().to_owned(), issued.expires_in.as_secs()))
     }
 
@@ -327,7 +360,8 @@ mod tests {
         let key = Secret::new("wxk_S3CR3T".to_owned());
         let body = br#"{"error":"bad","message":"Bearer wxk_S3CR3T is unknown here"}"#.to_vec();
         let response = HttpResponse { status: 401, date: None, body };
-        let shown = read_issued(&response, "access_token", &[&key]).unwrap_err().to_string();
+        let sent = Sent { account: "shop", key: Some(&key), reported: None };
+        let shown = read_issued(&response, "access_token", &sent).unwrap_err().to_string();
         assert!(shown.contains("answers 401") && shown.contains("Check key_file"), "{shown}");
         assert!(!shown.contains("S3CR3T"), "{shown}");
     }
@@ -337,7 +371,7 @@ mod tests {
         for (status, is_lasting, hint) in [
             (401, true, "key_file"),
             (403, true, "allow list"),
-            (404, true, "same name"),
+            (404, true, "`from`"),
             (302, true, "redirect"),
             (405, true, "without --refresh"),
             (429, false, "`from`"),
@@ -353,12 +387,26 @@ mod tests {
             assert_eq!(text.contains("10.0.0.9"), status != 508, "{text}");
             assert!(!err.may_have_minted());
         }
-        for (status, error, hint) in
-            [(404, "no_such_ticket", "tickets there"), (503, "no_ticket", "no live ticket")]
-        {
-            let body = format!(r#"{{"error":"{error}","message":"none"}}"#);
+        for (status, error, hint, is_quoted) in [
+            (404, "no_such_ticket", "tickets there", true),
+            (404, "no_such_account", "it has no account shop", false),
+            (503, "no_ticket", "no live ticket", true),
+            (403, "forbidden_account", "`allow` there", true),
+            (403, "forbidden_api", "for all APIs", false),
+            (403, "certificate", "Check `from`, and the other", true),
+        ] {
+            let body = format!(r#"{{"error":"{error}","message":"10.0.0.9 is none"}}"#);
             let shown = read(status, &body).unwrap_err().to_string();
             assert!(shown.contains(hint), "{shown}");
+            assert_eq!(shown.contains("10.0.0.9"), is_quoted, "{shown}");
         }
+    }
+
+    #[test]
+    fn without_a_key_a_key_is_asked_for() {
+        let response = HttpResponse { status: 401, date: None, body: Vec::new() };
+        let sent = Sent { account: "shop", key: None, reported: None };
+        let shown = read_issued(&response, "access_token", &sent).unwrap_err().to_string();
+        assert!(shown.contains("Give key_file"), "{shown}");
     }
 }

@@ -10,6 +10,7 @@ use crate::model::errcode::Platform;
 use crate::model::secret::Secret;
 use crate::server::gateway::verdict;
 use crate::upstream::client::HttpResponse;
+use crate::upstream::mirror::Sent;
 use crate::upstream::{IssuedToken, Liveness, UpstreamError, mirror, wechat};
 
 /// What was sent, which an answer may repeat.
@@ -31,7 +32,8 @@ pub fn check(data: &[u8]) {
         let platform = api.platform();
         check_liveness(&wechat::read_liveness(&response, &sent, platform), &json, platform);
     }
-    check_issued(mirror::read_issued(&response, "access_token", &[&sent]), &json, status);
+    let sent = Sent { account: "shop", key: Some(&sent), reported: None };
+    check_issued(mirror::read_issued(&response, "access_token", &sent), &json, status);
     check_verdict(body);
 }
 

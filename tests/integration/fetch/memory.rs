@@ -350,7 +350,12 @@ fn a_token_that_another_secret_got_is_replaced_if_wechat_no_longer_honours_it() 
         assert!(!wechat.is_alive(&dead));
         let probes = wechat.probes();
         home.put_secret("a0", &appsecret(7));
-        home.run(&["fetch"]).exits(0).silent();
+        let ran = home.run(&["fetch"]).exits(0);
+        match api {
+            // It may have been another app of the corp.
+            "work" => ran.says(&["if its Secret was reset, this is all"]),
+            _ => ran.silent(),
+        };
         let token = home.token("a0").unwrap();
         assert!(wechat.is_alive(&token), "{api}");
         assert_eq!((wechat.asked(), wechat.mints()), (1, 1), "{api}");

@@ -267,8 +267,9 @@ fn promise_8_a_refusal_of_the_central_server_is_an_error_with_a_remedy() {
     other.run(&["fetch"]).exits(4).says(&[
         "b0: ",
         "answers 404",
-        "the same name",
-        "请让账号在上游与本机同名",
+        "no account b0 for this host",
+        "没有可供本机使用的账号 b0",
+        "`wxtoken status`",
     ]);
     // A server that does not allow this client.
     let guarded = first.serve(&["--allow", "10.9.8.7"]);
@@ -282,7 +283,7 @@ fn promise_8_a_refusal_of_the_central_server_is_an_error_with_a_remedy() {
     ]);
     // A server that is not wxtoken.
     let other = Home::new(&format!("[account.a0]\nfrom = \"{}\"\n", wechat.url()));
-    other.run(&["fetch"]).exits(4).says(&["answers 404", "check `from`"]);
+    other.run(&["fetch"]).exits(4).says(&["answers 404", "Check `from`"]);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! `--api work`: WeCom (企业微信) has one token for each app, which changes only when it expires or is revoked.
 
+use std::fs;
+
 use crate::support::proxy::HoldingProxy;
 use crate::support::*;
 
@@ -103,6 +105,26 @@ fn two_apps_of_a_corp_have_a_token_each() {
     }
     assert_ne!(one.token(), other.token());
     assert!(wechat.mints() >= 2);
+}
+
+/// As where two jobs, each with the Secret of an app, have no name for either.
+#[test]
+fn that_two_apps_of_a_corp_take_turns_in_one_document_is_said_each_time() {
+    let wechat = WeChat::with(&["--account", &format!("{APPID}:{OTHER_SECRET}")]);
+    let sandbox = work_account(&wechat);
+    let own = fs::read_to_string(sandbox.path("secret")).unwrap();
+    let fetch = |secret: &str| {
+        fs::write(sandbox.path("secret"), secret).unwrap();
+        sandbox.run(&["fetch"]).exits(0)
+    };
+    fetch(&own).silent();
+    for secret in [OTHER_SECRET, &own, OTHER_SECRET] {
+        fetch(secret).says(&["its own --file", "Secret was reset", "分别指定 --file"]);
+        fetch(secret).silent();
+    }
+    // One that has expired is replaced anyway.
+    sandbox.publish(&sandbox.token(), 7200, 7201);
+    fetch(&own).silent();
 }
 
 /// A call revokes nothing at WeCom.
