@@ -1,6 +1,7 @@
 //! What `contrib` ships, with the real programs it is for.
 
 mod alert;
+mod kubernetes;
 mod mirror_host;
 mod nginx;
 mod runtimes_by_hosts_file;
