@@ -141,6 +141,14 @@ fn redis(location: &Location, tried: &Result<RedisState>) -> Finding {
     }
 }
 
+/// Why nothing can be published in Redis. What it keeps from being read as well needs no advice of its own.
+pub(crate) fn store_fault(trial: &PublishTrial) -> Option<String> {
+    match trial {
+        PublishTrial::Redis(Err(err)) => Some(format!("{err:#}")),
+        _ => None,
+    }
+}
+
 /// A secret that is not the one that got the published token.
 pub(crate) fn other_secret() -> Finding {
     Finding::notice("record", &messages::OTHER_SECRET, [])
@@ -185,6 +193,9 @@ pub(crate) fn lock(trial: &PublishTrial, state: &Result<LeaseState>) -> Finding 
             let what = format!("{err:#}");
             match trial {
                 // The finding about the store is the problem.
+                PublishTrial::Redis(_) if store_fault(trial).as_ref() == Some(&what) => {
+                    Finding::notice(about, &messages::SAME_AS_STORE, [])
+                }
                 PublishTrial::Redis(_) => Finding::notice(about, &messages::LOCK_UNKNOWN, [&what]),
                 PublishTrial::Directory(_) => {
                     Finding::problem(about, Exit::Failure, &messages::LOCK_UNUSABLE, [&what])

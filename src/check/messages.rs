@@ -124,6 +124,11 @@ messages! {
         "请一分钟后再检查：fetch 超过 --timeout 会自行结束。",
         "由 {0} 持有：它正在请求微信，或已卡住";
     }
+    /// Of what is in a Redis that cannot be used.
+    SAME_AS_STORE<0> {
+        "See store, above.", "unknown, for the same reason";
+        "见上面的 store 一项。", "未知，原因相同";
+    }
     LOCK_UNKNOWN<1> {
         "See store, above.", "unknown: {0}";
         "见上面的 store 一项。", "未知：{0}";

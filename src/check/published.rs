@@ -112,18 +112,23 @@ fn killed(account: &Account, what: &str) -> Finding {
     }
 }
 
-/// A document at `place` that cannot be used. `ticket` is its type if it is a ticket.
+/// A document at `place` that cannot be used. `ticket` is its type if it is a ticket, and `store_fault` what was found to be wrong
+/// with the whole store.
 pub(crate) fn problem(
     about: &'static str,
     ticket: Option<&TicketType>,
     place: &str,
     problem: &Problem,
+    store_fault: Option<&str>,
 ) -> Finding {
     let exit = Exit::NoToken;
     let fetch = command("fetch", None, &[]);
     let finding = match problem {
         Problem::Missing => Finding::problem(about, exit, &messages::MISSING, [&place, &fetch]),
         Problem::Damaged(why) => Finding::problem(about, exit, &messages::DAMAGED, [why, &fetch]),
+        Problem::Unreadable(why) if Some(&**why) == store_fault => {
+            Finding::problem(about, exit, &messages::SAME_AS_STORE, [])
+        }
         // A fetch does not help.
         Problem::Unreadable(why) => Finding::problem(about, exit, &messages::UNREADABLE, [why]),
         Problem::Foreign { appid } => {
@@ -140,7 +145,11 @@ pub(crate) fn consequence(about: &'static str, ticket: Option<&TicketType>) -> F
 }
 
 /// A ticket, by the clock alone: no answer of WeChat tells whether a ticket is honoured.
-pub(crate) fn ticket(kind: &TicketType, status: &DocumentStatus) -> Finding {
+pub(crate) fn ticket(
+    kind: &TicketType,
+    status: &DocumentStatus,
+    store_fault: Option<&str>,
+) -> Finding {
     let about = "ticket";
     let finding = match &status.published {
         Ok(Published { life, fingerprint, expires_at, .. }) if life.is_zero() => {
@@ -151,7 +160,9 @@ pub(crate) fn ticket(kind: &TicketType, status: &DocumentStatus) -> Finding {
         Ok(Published { life, fingerprint, .. }) => {
             Finding::good(about, &messages::TICKET_LIVE, [fingerprint, &span(*life)])
         }
-        Err(problem) => return self::problem(about, Some(kind), &status.place, problem),
+        Err(problem) => {
+            return self::problem(about, Some(kind), &status.place, problem, store_fault);
+        }
     };
     finding.of_ticket(Some(kind))
 }

@@ -160,7 +160,9 @@ impl Examination<'_> {
         let (token, liveness, now) = self.probe(client);
         let seen_from = reply.as_ref().and_then(|reply| reply.seen_from.as_deref());
         findings.extend(remote::address(seen_from, liveness.as_ref()));
-        findings.extend(self.published(&token, liveness.as_ref(), current.as_ref(), now));
+        let fault = local::store_fault(&trial);
+        let (liveness, current) = (liveness.as_ref(), current.as_ref());
+        findings.extend(self.published(&token, liveness, current, fault.as_deref(), now));
     }
 
     /// Pings the servers, and returns the reply of the first one that answers.
@@ -251,12 +253,13 @@ impl Examination<'_> {
     }
 
     /// Returns the findings about the published token and tickets. `liveness` is what a probe says of the token, `current`
-    /// the token that the upstream has just issued.
+    /// the token that the upstream has just issued, `store_fault` why nothing can be published.
     fn published(
         &self,
         token: &Result<Document, Problem>,
         liveness: Option<&Liveness>,
         current: Option<&CurrentToken>,
+        store_fault: Option<&str>,
         now: Timestamp,
     ) -> Vec<Finding> {
         let account = self.account;
@@ -270,7 +273,7 @@ impl Examination<'_> {
             }
             Err(problem) => {
                 let location = account.location.name_of(&DocumentKind::Token);
-                vec![published::problem("token", None, &location, problem)]
+                vec![published::problem("token", None, &location, problem, store_fault)]
             }
         };
         findings.extend(account.tickets.iter().map(|ticket| {
@@ -280,7 +283,7 @@ impl Examination<'_> {
                 Err(Problem::Missing) if self.is_fetch_in_vain() => {
                     published::consequence("ticket", Some(ticket))
                 }
-                _ => published::ticket(ticket, &status),
+                _ => published::ticket(ticket, &status, store_fault),
             }
         }));
         findings
