@@ -67,6 +67,10 @@ pub(crate) fn write_event(
     fields: &Fields<'_>,
     message: fmt::Arguments<'_>,
 ) {
+    #[cfg(test)]
+    if testing::keep(level, event, message) {
+        return;
+    }
     if is_enabled(level) {
         progress::write_above(format::line(level, event, fields, message));
     }
@@ -205,6 +209,33 @@ impl log::Log for NetworkLog {
     }
 
     fn flush(&self) {}
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! The lines of one thread, for tests of what is logged.
+
+    use std::cell::RefCell;
+
+    use super::*;
+
+    /// A line: its level, the event's name, and the message.
+    pub(crate) type Line = (Level, String, String);
+
+    thread_local! {
+        static LINES: RefCell<Option<Vec<Line>>> = const { RefCell::new(None) };
+    }
+
+    /// Whether the line is kept, and so not written.
+    pub(super) fn keep(level: Level, event: &str, message: fmt::Arguments<'_>) -> bool {
+        let line = || (level, event.to_owned(), message.to_string());
+        LINES.with_borrow_mut(|lines| lines.as_mut().map(|lines| lines.push(line())).is_some())
+    }
+
+    /// Returns the lines of this thread since the last call. The first returns none.
+    pub(crate) fn lines() -> Vec<Line> {
+        LINES.replace(Some(Vec::new())).unwrap_or_default()
+    }
 }
 
 #[cfg(test)]

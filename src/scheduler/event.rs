@@ -136,6 +136,40 @@ fn at_once(pause: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::Level;
+    use crate::log::testing::lines;
+    use crate::model::kind::TicketType;
+
+    #[test]
+    fn failures_are_logged_without_v_what_was_done_with_it_and_each_event_by_its_name() {
+        let text = || "text".to_owned();
+        let accepted = |why| Event::Accepted { token: text(), why };
+        let (unproven, pause) = (Event::Unproven { token: text(), why: text() }, FAR_AWAY);
+        for (event, level, name) in [
+            (accepted(WhyAsked::AskedForAgain), Level::Info, "token_honoured"),
+            (accepted(WhyAsked::SaidToBeRejected), Level::Info, "token_honoured"),
+            (accepted(WhyAsked::InDoubt), Level::Info, "token_honoured"),
+            (Event::Dead(text()), Level::Error, "token_killed"),
+            (Event::Unknown(text()), Level::Debug, "token_unknown"),
+            (unproven, Level::Error, "token_doubted"),
+            (Event::Rationed(text()), Level::Error, "replacement_rationed"),
+            (Event::Published(text()), Level::Info, "published"),
+            (Event::Failed { message: text(), pause }, Level::Error, "refresh_failed"),
+        ] {
+            lines();
+            event.log(DocumentName::of_token("shop"));
+            let logged = lines();
+            let [(found, event, message)] = &logged[..] else { panic!("{name}: {logged:?}") };
+            assert_eq!((*found, event.as_str()), (level, name));
+            assert!(message.starts_with("serve: shop: ") && message.contains("text"), "{message}");
+        }
+        let ticket = TicketType::parse("jsapi").unwrap();
+        Event::Recovered.log(DocumentName { account: "shop", ticket: Some(&ticket) });
+        let logged = lines();
+        let [(Level::Notice, event, message)] = &logged[..] else { panic!("{logged:?}") };
+        assert_eq!(event, "recovered");
+        assert!(message.contains("jsapi"), "{message}");
+    }
 
     #[test]
     fn how_not_to_wait_is_said_of_a_pause_of_five_minutes_or_more() {
