@@ -32,7 +32,8 @@ const SUSPICION_INTERVAL: Duration = Duration::from_secs(20);
 /// The same for reports. Under however many reports, a client that may have a probe waits for it no longer than this.
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How many clients are remembered. Further ones have no limit of their own.
+/// How many clients are remembered, at least. With more of them, those are forgotten that have all of theirs: under the limit
+/// for all clients together no more than some dozen have not.
 const MAX_CLIENTS: usize = 1024;
 
 /// The forced requests of an account.
@@ -212,13 +213,11 @@ impl ProbeShare {
             return Err(ProbeRefusal::All(at));
         }
         self.all.take();
-        if self.clients.len() >= MAX_CLIENTS && !self.clients.contains_key(client) {
+        if self.clients.len() >= MAX_CLIENTS {
             self.clients.retain(|_, bucket| !bucket.is_full(now));
         }
-        if self.clients.len() < MAX_CLIENTS || self.clients.contains_key(client) {
-            let new = || TokenBucket::new(CLIENT_BURST, CLIENT_INTERVAL, now);
-            self.clients.entry(client.clone()).or_insert_with(new).take();
-        }
+        let new = || TokenBucket::new(CLIENT_BURST, CLIENT_INTERVAL, now);
+        self.clients.entry(client.clone()).or_insert_with(new).take();
         Ok(())
     }
 }
@@ -366,13 +365,14 @@ mod tests {
         let start = Instant::now();
         let mut quota = ProbeQuota::new(start);
         let at = |n: usize| start + REPORT_INTERVAL * n as u32;
-        for n in 0..MAX_CLIENTS {
+        for n in 1..MAX_CLIENTS {
             assert_eq!(quota.take(ProbeReason::Report, &key(&n.to_string()), at(n)), Ok(()));
         }
-        // All but the last few have all of theirs again.
+        // All but the last few have all of theirs again, and are forgotten.
         let now = at(MAX_CLIENTS + BURST as usize);
         let taken = (0..BURST).filter(|_| quota.take(ProbeReason::Report, &key("a"), now).is_ok());
         assert_eq!(taken.count(), CLIENT_BURST as usize);
+        assert!(quota.reports.clients.len() <= BURST as usize);
     }
 
     #[test]
