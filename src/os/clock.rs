@@ -153,6 +153,7 @@ pub(crate) mod testing {
         /// How far the wall clock was set forward.
         set_forward: time::Duration,
         timers: Vec<Waker>,
+        has_no_threads: bool,
     }
 
     impl VirtualClock {
@@ -171,6 +172,11 @@ pub(crate) mod testing {
         /// Sets the wall clock forward, or back.
         pub(crate) fn set_forward(&self, span: time::Duration) {
             self.state.lock().unwrap().set_forward += span;
+        }
+
+        /// Says whether there can be no more threads.
+        pub(crate) fn refuse_threads(&self, refuses: bool) {
+            self.state.lock().unwrap().has_no_threads = refuses;
         }
 
         /// Moves the clock, and wakes all timers to look at it.
@@ -208,6 +214,13 @@ pub(crate) mod testing {
                 state.timers.push(cx.waker().clone());
                 Poll::Pending
             }))
+        }
+
+        fn spawn(&self, work: Box<dyn FnOnce() + Send>) -> io::Result<()> {
+            match self.state.lock().unwrap().has_no_threads {
+                true => Err(io::ErrorKind::WouldBlock.into()),
+                false => std::thread::Builder::new().spawn(work).map(drop),
+            }
         }
 
         /// Repeats nothing.

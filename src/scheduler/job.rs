@@ -414,11 +414,18 @@ mod tests {
     use crate::error::Exit;
     use crate::model::errcode::{CallKind, Platform, Refusal};
 
-    /// A source with scripted answers.
+    /// A source with scripted answers, which cannot be prepared if there are none.
     #[derive(Default)]
     struct Scripted(RefCell<VecDeque<Result<(), UpstreamError>>>);
 
     impl TokenSource for Scripted {
+        fn prepare(&self) -> anyhow::Result<()> {
+            match self.0.borrow().is_empty() {
+                true => bail!("no proxy"),
+                false => Ok(()),
+            }
+        }
+
         fn request_token(&self, _: RefreshMode, _: Duration) -> Result<IssuedToken, UpstreamError> {
             let answer = self.0.borrow_mut().pop_front().expect("no further request");
             answer.map(|()| IssuedToken {
@@ -521,6 +528,7 @@ mod tests {
             attempts: RefCell::default(),
             news: &news,
         };
+        assert!(source.prepare().is_err(), "what is wrong must cost no request");
         let result = source.request_token(RefreshMode::Forced, Duration::from_secs(1));
         assert!(matches!(result, Err(UpstreamError::Withheld)), "{result:?}");
         assert!(source.attempts.take().is_empty() && told.try_recv().is_err());

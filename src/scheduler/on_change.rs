@@ -68,7 +68,7 @@ impl OnChange {
             let is_stopped = Arc::clone(&self.is_stopped);
             let run =
                 move || hook.run(&name, &document, &[], &|| is_stopped.load(Ordering::Relaxed));
-            let result = thread::run(run).await;
+            let result = thread::run_by(&*environment.clock, run).await;
             let has_succeeded = matches!(result, Ok(Ok(())));
             self.failed_at.set((!has_succeeded).then(|| environment.clock.now().wall));
             let name = &settings.account.name;

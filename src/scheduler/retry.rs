@@ -245,4 +245,19 @@ mod tests {
         assert!(failures.pending(at - Duration::from_nanos(1)).is_some());
         assert!(failures.pending(at).is_none());
     }
+
+    #[test]
+    fn the_same_failure_is_logged_again_after_ten_minutes() {
+        let (mut failures, now) = (Failures::default(), Instant::now());
+        let wall = Timestamp::of_wall(time::UtcDateTime::UNIX_EPOCH);
+        let error = RefreshError::Local(anyhow::anyhow!("no space"));
+        let mut is_logged =
+            |now| failures.record(&error, None, Moment { wall, now, random: 0 }).is_some();
+        let later = now + LOG_INTERVAL;
+        let shortly_before = later - Duration::from_nanos(1);
+        assert_eq!(
+            [now, shortly_before, later, later].map(&mut is_logged),
+            [true, false, true, false]
+        );
+    }
 }

@@ -1,10 +1,16 @@
 //! Whole schedulers on virtual time: days pass at once, with files in a directory and a scripted upstream.
 
+mod clients;
+mod connection;
+mod elsewhere;
+mod hooks;
+mod tickets;
+
 use std::future::poll_fn;
 use std::path::PathBuf;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::task::Poll;
 use std::time::Duration;
@@ -13,6 +19,7 @@ use tempfile::TempDir;
 use tokio::task::{LocalSet, yield_now};
 
 use super::*;
+use crate::log::testing::lines;
 use crate::model::document::Document;
 use crate::model::errcode::{CallKind, Platform, Refusal};
 use crate::model::secret::Salt;
@@ -37,11 +44,32 @@ struct CountingUpstream {
     /// WeChat refuses the secret, and is not asked again for long.
     refuses: AtomicBool,
     gives_no_tickets: AtomicBool,
+    /// The token with which a ticket is refused, and the errcode.
+    refused_tickets: Mutex<Option<(&'static str, i64)>>,
+    tickets_refused: AtomicUsize,
+    /// If it is there, the next probe hangs until its sender is dropped.
+    probe_gate: Mutex<Option<Receiver<()>>>,
     /// The tokens that probes find alive instead.
     honoured: Mutex<Vec<&'static str>>,
 }
 
 impl CountingUpstream {
+    fn new(clock: &VirtualClock) -> Arc<CountingUpstream> {
+        Arc::new(CountingUpstream {
+            clock: clock.clone(),
+            requests: Mutex::default(),
+            tickets: Mutex::default(),
+            gate: Mutex::default(),
+            is_unreachable: AtomicBool::default(),
+            refuses: AtomicBool::default(),
+            gives_no_tickets: AtomicBool::default(),
+            refused_tickets: Mutex::default(),
+            tickets_refused: AtomicUsize::default(),
+            probe_gate: Mutex::default(),
+            honoured: Mutex::default(),
+        })
+    }
+
     fn issue(&self, name: String) -> Result<IssuedToken, UpstreamError> {
         Ok(IssuedToken { token: Secret::new(name), expires_in: LIFE })
     }
@@ -70,11 +98,18 @@ impl TicketSource for CountingUpstream {
     fn request_ticket(
         &self,
         _: &TicketType,
-        _: &Secret,
+        token: &Secret,
         _: Duration,
     ) -> Result<IssuedToken, UpstreamError> {
         if self.gives_no_tickets.load(Ordering::Relaxed) {
             return Err(UpstreamError::unreachable("no route", true, false));
+        }
+        if let Some((refused, code)) = *self.refused_tickets.lock().unwrap()
+            && token.is(refused)
+        {
+            self.tickets_refused.fetch_add(1, Ordering::Relaxed);
+            let refusal = Refusal::new(code, "no", CallKind::UsesToken, Platform::Official);
+            return Err(UpstreamError::Refused(refusal));
         }
         let mut tickets = self.tickets.lock().unwrap();
         tickets.push(self.clock.elapsed());
@@ -84,6 +119,8 @@ impl TicketSource for CountingUpstream {
 
 impl Probe for CountingUpstream {
     fn probe(&self, token: &Secret, _: Duration) -> Liveness {
+        let gate = self.probe_gate.lock().unwrap().take();
+        gate.map(|gate| gate.recv());
         match self.honoured.lock().unwrap().iter().any(|it| token.is(it)) {
             true => Liveness::Alive,
             false => Liveness::Dead,
@@ -115,16 +152,7 @@ impl SchedulerFixture {
         let shared_clock: Arc<dyn Clock> = Arc::new(clock.clone());
         let stores = Stores::new(Arc::clone(&shared_clock));
         let environment = Environment::new(shared_clock, stores);
-        let upstream = Arc::new(CountingUpstream {
-            clock: clock.clone(),
-            requests: Mutex::default(),
-            tickets: Mutex::default(),
-            gate: Mutex::default(),
-            is_unreachable: AtomicBool::default(),
-            refuses: AtomicBool::default(),
-            gives_no_tickets: AtomicBool::default(),
-            honoured: Mutex::default(),
-        });
+        let upstream = CountingUpstream::new(&clock);
         let scheduler = schedule(&account, &upstream, &environment);
         SchedulerFixture { dir, account, clock, upstream, environment, scheduler }
     }
@@ -138,6 +166,17 @@ impl SchedulerFixture {
             }
             self.scheduler.idle().await;
         }
+    }
+
+    /// Lets time pass until this holds, but not for much longer than an hour: what waits for a lock moves the clock, too.
+    async fn pass_until(&self, holds: impl Fn() -> bool) {
+        for _ in 0..4000 {
+            if holds() {
+                return;
+            }
+            self.pass(Duration::from_secs(1)).await;
+        }
+        panic!("it never was");
     }
 
     fn published(&self) -> Option<Document> {
@@ -158,8 +197,7 @@ impl SchedulerFixture {
         };
         let mut waiting = pin!(self.scheduler.obtain(demand, look));
         let waited = loop {
-            let step = poll_fn(|cx| Poll::Ready(waiting.as_mut().poll(cx))).await;
-            if let Poll::Ready(result) = step {
+            if let Poll::Ready(result) = poll_once(&mut waiting).await {
                 assert!(result.unwrap_err().why.contains("has not answered yet"));
                 break self.clock.elapsed() - since;
             }
@@ -224,6 +262,24 @@ fn connect_nothing() -> Connect {
     Arc::new(|| Ok(None))
 }
 
+fn connect_to(upstream: &Arc<CountingUpstream>) -> Connect {
+    let upstream = Arc::clone(upstream);
+    Arc::new(move || Ok(Some(Arc::clone(&upstream) as Arc<dyn Upstream>)))
+}
+
+fn connect_in_vain() -> Connect {
+    Arc::new(|| Err(anyhow::anyhow!("no such file")))
+}
+
+/// Returns the names of the events that were logged since the last call.
+fn events_logged() -> Vec<String> {
+    lines().into_iter().map(|(_, event, _)| event).collect()
+}
+
+async fn poll_once<F: Future>(future: &mut Pin<&mut F>) -> Poll<F::Output> {
+    poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
+}
+
 /// Runs a test in an event loop without timers of its own.
 fn run(test: impl AsyncFnOnce(SchedulerFixture)) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -285,140 +341,6 @@ fn changed_tickets_are_requested_and_quotas_stay() {
 }
 
 #[test]
-fn a_client_without_a_token_waits_two_and_a_half_seconds_and_a_report_waits_ten() {
-    run(async |fixture| {
-        let waited = fixture.patience(&TokenDemand::Live).await;
-        assert_eq!(waited, Duration::from_millis(2500));
-        let first = fixture.published().expect("the request went on").token;
-        let witness = Witness::Client(ClientIdentity::Local);
-        let waited = fixture.patience(&TokenDemand::OtherThan(first.clone(), witness)).await;
-        assert_eq!(waited, Duration::from_secs(10));
-        assert_ne!(fixture.published().expect("a document").token, first);
-    });
-}
-
-/// Looks every 15 seconds at most, and not only when an attempt has failed.
-#[test]
-fn on_trouble_is_told_when_less_than_half_of_the_margin_is_left_and_when_it_is_over() {
-    run(async |fixture| {
-        let script = r#"echo "$WXTOKEN_TROUBLE $WXTOKEN_TROUBLE_LIFE" >> "$0""#;
-        let (hook, told) = fixture.hook(HookKind::OnTrouble, script);
-        fixture.update(|account| account.on_trouble = Some(hook));
-        let told = || std::fs::read_to_string(&told).unwrap_or_default();
-        let left = || fixture.published().unwrap().left(fixture.clock.now()).as_secs();
-        fixture.scheduler.start();
-        fixture.pass(Duration::from_secs(6800)).await;
-        fixture.upstream.is_unreachable.store(true, Ordering::Relaxed);
-        while left() > 160 {
-            fixture.pass(Duration::from_secs(1)).await;
-        }
-        assert!(fixture.scheduler.failure(&DocumentKind::Token).is_some());
-        assert_eq!(told(), "");
-        while left() > 100 {
-            fixture.pass(Duration::from_secs(1)).await;
-        }
-        let begin = told();
-        let life: u64 = begin.strip_prefix("begin ").expect(&begin).trim().parse().unwrap();
-        assert!((110..150).contains(&life), "{life}");
-        fixture.pass(Duration::from_secs(200)).await;
-        assert_eq!(told(), begin, "once");
-        fixture.upstream.is_unreachable.store(false, Ordering::Relaxed);
-        fixture.pass(Duration::from_secs(300)).await;
-        let end = told();
-        assert!(end.strip_prefix(&begin).is_some_and(|end| end.starts_with("end 7")), "{end}");
-        assert_eq!(end.lines().count(), 2);
-    });
-}
-
-#[test]
-fn on_trouble_is_told_again_after_a_minute_if_it_has_failed() {
-    run(async |fixture| {
-        let (hook, told) = fixture.hook(HookKind::OnTrouble, r#"echo >> "$0"; exit 1"#);
-        fixture.update(|account| account.on_trouble = Some(hook));
-        let told = || std::fs::read_to_string(&told).map_or(0, |text| text.lines().count());
-        // No job comes again meanwhile, which would hold the lock that the record is changed under.
-        fixture.upstream.refuses.store(true, Ordering::Relaxed);
-        fixture.scheduler.start();
-        let until_told = async |count| {
-            for _ in 0..300 {
-                if told() >= count {
-                    break;
-                }
-                fixture.pass(Duration::from_secs(1)).await;
-            }
-            fixture.clock.elapsed()
-        };
-        let (first, second) = (until_told(1).await, until_told(2).await);
-        assert!((60..80).contains(&(second - first).as_secs()), "{first:?} {second:?}");
-        assert!(fixture.scheduler.status().trouble_hook.unwrap().failed_at.is_some());
-    });
-}
-
-#[test]
-fn on_change_runs_once_for_each_token_and_its_failure_stays_until_it_is_another() {
-    run(async |fixture| {
-        let script = r#"echo >> "$0"; [ ! -e "$0.fails" ]"#;
-        let (hook, ran) = fixture.hook(HookKind::OnChange, script);
-        let count = || std::fs::read_to_string(&ran).map_or(0, |text| text.lines().count());
-        let failed_at = || fixture.scheduler.status().hook.expect("a hook").failed_at;
-        fixture.update(|account| account.on_change = Some(hook.clone()));
-        fixture.scheduler.start();
-        fixture.pass(Duration::from_secs(2)).await;
-        assert_eq!((count(), failed_at()), (1, None));
-        std::fs::write(ran.with_extension("fails"), "").unwrap();
-        fixture.report().await.unwrap();
-        fixture.scheduler.idle().await;
-        assert_eq!(count(), 2);
-        let failed = failed_at().expect("a failure");
-        fixture.update(|account| account.on_change = Some(hook.clone()));
-        assert_eq!(failed_at(), Some(failed), "it is the same hook");
-        let (another, _) = fixture.hook(HookKind::OnChange, "true");
-        fixture.update(|account| account.on_change = Some(another));
-        assert_eq!(failed_at(), None);
-    });
-}
-
-#[test]
-fn a_change_during_on_change_is_followed_by_another_run_and_never_by_one_beside_it() {
-    run(async |fixture| {
-        let script = r#"echo >> "$0"; while [ ! -e "$0.go" ]; do sleep 0.01; done"#;
-        let (hook, ran) = fixture.hook(HookKind::OnChange, script);
-        let count = || std::fs::read_to_string(&ran).map_or(0, |text| text.lines().count());
-        fixture.update(|account| account.on_change = Some(hook));
-        let worker = &fixture.scheduler.worker;
-        let run = || worker.on_change.run(|| worker.settings(), &fixture.environment);
-        let mut first = pin!(run());
-        while count() == 0 {
-            let step = poll_fn(|cx| Poll::Ready(first.as_mut().poll(cx))).await;
-            assert!(step.is_pending());
-            yield_now().await;
-        }
-        for _ in 0..3 {
-            run().await;
-        }
-        assert_eq!(count(), 1);
-        std::fs::write(ran.with_extension("go"), "").unwrap();
-        first.await;
-        assert_eq!(count(), 2);
-        run().await;
-        assert_eq!(count(), 3);
-    });
-}
-
-#[test]
-fn hooks_are_stopped_three_seconds_after_the_schedule() {
-    run(async |fixture| {
-        let flag = fixture.scheduler.worker.on_change.stop_flag();
-        fixture.scheduler.start();
-        fixture.scheduler.stop();
-        fixture.pass(Duration::from_secs(2)).await;
-        assert!(!flag.load(Ordering::Relaxed));
-        fixture.pass(Duration::from_secs(2)).await;
-        assert!(flag.load(Ordering::Relaxed));
-    });
-}
-
-#[test]
 fn no_more_jobs_and_hooks_run_at_once_than_there_are_descriptors_for() {
     run(async |fixture| {
         for (limit, expected) in [(100, 16), (16, 16), (3, 3), (0, 1)] {
@@ -428,112 +350,5 @@ fn no_more_jobs_and_hooks_run_at_once_than_there_are_descriptors_for() {
             assert_eq!(environment.job_slots.available_permits(), expected, "{limit}");
             assert_eq!(environment.hook_slots.available_permits(), expected, "{limit}");
         }
-    });
-}
-
-#[test]
-fn a_client_that_seems_to_have_a_dead_token_waits_for_what_wechat_says_of_it() {
-    run(async |fixture| {
-        fixture.scheduler.start();
-        fixture.pass(Duration::from_secs(2)).await;
-        let demand = TokenDemand::Verified(ClientIdentity::Local, Suspicion::AsksAgain);
-        let look = || fixture.live_token().map(|(token, ())| (Rc::clone(&token), token));
-        for (honoured, expected) in [(vec!["T0", "T1"], "T0"), (vec!["T1"], "T1")] {
-            *fixture.upstream.honoured.lock().unwrap() = honoured;
-            let found = fixture.scheduler.obtain(&demand, look).await.unwrap();
-            assert!(found.is(expected));
-            fixture.pass(Duration::from_secs(60)).await;
-        }
-    });
-}
-
-#[test]
-fn a_client_gets_a_ticket_and_the_token_that_it_is_requested_with() {
-    run(async |fixture| {
-        let kind = TicketType::parse("jsapi").unwrap();
-        let place = DocumentKind::Ticket(kind.clone());
-        let look =
-            || fixture.environment.stores.open(&fixture.account.location, &place, 0).last_known();
-        let unknown = fixture.scheduler.obtain_ticket(&kind, || fixture.live_token(), look).await;
-        assert!(unknown.is_err() && fixture.tickets_requested() == 0, "it is not configured");
-
-        fixture.update(|account| account.tickets = vec![kind.clone()]);
-        let ticket = fixture.scheduler.obtain_ticket(&kind, || fixture.live_token(), look).await;
-        assert!(ticket.unwrap().token.is("TICKET1"));
-        assert_eq!((fixture.requested_at().len(), fixture.tickets_requested()), (1, 1));
-    });
-}
-
-#[test]
-fn a_client_whose_time_is_over_has_no_ticket_requested() {
-    run(async |fixture| {
-        let kind = TicketType::parse("jsapi").unwrap();
-        fixture.update(|account| account.tickets = vec![kind.clone()]);
-        let since = fixture.clock.elapsed();
-        // The token comes when the client has waited long enough.
-        let look_for_token = || match fixture.clock.elapsed() - since < worker::MAX_WAIT {
-            true => None,
-            false => fixture.live_token(),
-        };
-        let mut waiting =
-            pin!(fixture.scheduler.obtain_ticket(&kind, look_for_token, || None::<()>));
-        let result = loop {
-            let step = poll_fn(|cx| Poll::Ready(waiting.as_mut().poll(cx))).await;
-            if let Poll::Ready(result) = step {
-                break result;
-            }
-            fixture.scheduler.idle().await;
-            fixture.clock.advance(Duration::from_millis(100));
-            yield_now().await;
-        };
-        assert!(result.is_err());
-        fixture.scheduler.idle().await;
-        assert_eq!((fixture.requested_at().len(), fixture.tickets_requested()), (1, 0));
-    });
-}
-
-#[test]
-fn no_ticket_is_requested_with_a_token_that_is_dead_and_cannot_be_replaced_yet() {
-    run(async |fixture| {
-        fixture.scheduler.start();
-        fixture.pass(Duration::from_secs(2)).await;
-        fixture.report().await.unwrap();
-        fixture.report().await.unwrap_err();
-        fixture.update(|account| account.tickets = vec![TicketType::parse("jsapi").unwrap()]);
-        fixture.pass(Duration::from_secs(5)).await;
-        assert_eq!(fixture.tickets_requested(), 0);
-        fixture.pass(Duration::from_secs(60)).await;
-        assert_eq!(fixture.tickets_requested(), 1);
-    });
-}
-
-#[test]
-fn a_restart_ends_no_trouble_with_a_ticket_that_is_due() {
-    run(async |mut fixture| {
-        let script = r#"echo "$WXTOKEN_TROUBLE" >> "$0""#;
-        let (hook, told) = fixture.hook(HookKind::OnTrouble, script);
-        let told = || std::fs::read_to_string(&told).unwrap_or_default();
-        fixture.account.tickets = vec![TicketType::parse("jsapi").unwrap()];
-        fixture.account.on_trouble = Some(hook);
-        fixture.update(|_| {});
-        fixture.scheduler.start();
-        fixture.pass(Duration::from_secs(6800)).await;
-        assert_eq!((fixture.tickets_requested(), told()), (1, String::new()));
-        fixture.upstream.gives_no_tickets.store(true, Ordering::Relaxed);
-        for _ in 0..390 {
-            fixture.pass(Duration::from_secs(1)).await;
-            if !told().is_empty() {
-                break;
-            }
-        }
-        assert_eq!(told(), "begin\n");
-        fixture.scheduler.stop();
-        fixture.scheduler = schedule(&fixture.account, &fixture.upstream, &fixture.environment);
-        fixture.scheduler.start();
-        fixture.pass(Duration::from_secs(20)).await;
-        assert_eq!(told(), "begin\n");
-        fixture.upstream.gives_no_tickets.store(false, Ordering::Relaxed);
-        fixture.pass(Duration::from_secs(60)).await;
-        assert_eq!((fixture.tickets_requested() > 1, told()), (true, "begin\nend\n".to_owned()));
     });
 }

@@ -7,8 +7,9 @@ mod probes;
 
 use super::*;
 use crate::model::errcode::{CallKind, Platform, Refusal};
-use crate::model::status::{ClientIdentity, Suspicion, TokenRequest, Witness};
+use crate::model::status::{ClientIdentity, Suspicion, TokenEvidence, TokenRequest, Witness};
 use crate::scheduler::backoff::MIN_INTERVAL;
+use crate::scheduler::event::WhyAsked;
 use crate::scheduler::job::Attempt;
 use crate::scheduler::quota::ProbeReason;
 
@@ -136,6 +137,13 @@ impl SimulatedAccount {
         self.start(job);
         let now = self.now();
         self.state.attempt(now)
+    }
+
+    /// The request that a mirror's job about a token makes: its source probes the token.
+    fn attempt_of_mirror(&mut self, job: Job) -> Attempt {
+        self.start(job);
+        let now = self.now();
+        self.state.attempt(now).expect("a request")
     }
 
     /// A job ends after its probe, without a request.

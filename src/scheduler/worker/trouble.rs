@@ -140,7 +140,7 @@ impl Worker {
         self.spawn(async move |worker| {
             let _permit = worker.environment.hook_slots.acquire().await; // Never closed.
             let name = settings.account.name.clone();
-            let told = thread::run(move || {
+            let told = thread::run_by(&*worker.environment.clock, move || {
                 let (account, kind, store) = (&settings.account, &kind, &*store);
                 let subject = TroubleSubject { account, kind, store, clock: &*clock, life };
                 subject.tell(&condition, &|| is_stopped.load(Ordering::Relaxed))
@@ -172,5 +172,25 @@ impl Worker {
                 None => teller.failure.borrow_mut().reset(),
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_on_trouble_knows_is_not_told_and_what_it_could_not_be_told_comes_again_after_a_minute()
+    {
+        use TroubleEvent::{Begin, End};
+        let (teller, now) = (TroubleTeller::default(), Instant::now());
+        assert!(teller.is_wanted(Begin, now));
+        teller.is_running.set(true);
+        assert!(!teller.is_wanted(Begin, now) && !teller.is_wanted(End, now));
+        teller.note(Begin, false, now);
+        assert!(!teller.is_wanted(Begin, now + RETRY - Duration::from_nanos(1)));
+        assert!(teller.is_wanted(Begin, now + RETRY));
+        teller.note(Begin, true, now);
+        assert!(!teller.is_wanted(Begin, now + RETRY) && teller.is_wanted(End, now));
     }
 }

@@ -237,3 +237,133 @@ fn a_report_that_has_no_token_replaced_costs_none_of_the_replacements() {
     let now = account.now();
     assert!(account.state.renewal_quota.check(now).is_ok());
 }
+
+#[test]
+fn the_operator_learns_once_in_ten_minutes_that_a_token_stays_on_the_word_of_one_client() {
+    let mut sim = SimulatedAccount::on(Rules::Classic);
+    for (pause, expected) in [(0, true), (60, false), (599, false), (600, true)] {
+        sim.pass(secs(pause));
+        let Step::Start(job) = sim.report("T1") else { panic!("no job") };
+        sim.probe(job, unknown());
+        let events = sim.end();
+        let is_told = matches!(events[..], [Event::Unproven { .. }]);
+        assert_eq!(is_told, expected, "after {pause} s: {events:?}");
+    }
+}
+
+#[test]
+fn the_word_of_a_second_client_counts_at_once_when_wechat_could_not_be_asked() {
+    let mut sim = SimulatedAccount::on(Rules::Classic);
+    let Step::Start(job) = sim.report_of("one", "T1") else { panic!("no job") };
+    sim.probe(job, unknown());
+    sim.end();
+    sim.pass(Duration::from_millis(900));
+    let unavailable = failed(sim.report_of("one", "T1"));
+    assert!(unavailable.why.contains("one client"), "{unavailable:?}");
+    let Step::Start(job) = sim.report_of("two", "T1") else { panic!("no job") };
+    assert_eq!(rejected(job.clone()).probe, ProbeKind::None, "WeChat has just been asked");
+    assert!(sim.attempt(job).expect("a request").may_force);
+    sim.replace("T2");
+    // What was said of the old token counts for no new one.
+    sim.pass(secs(30));
+    let Step::Start(job) = sim.report_of("three", "T2") else { panic!("no job") };
+    assert_eq!(sim.probe(job, unknown()).1, None);
+}
+
+#[test]
+fn what_was_said_of_one_token_counts_for_no_other() {
+    let mut sim = SimulatedAccount::on(Rules::Classic);
+    for (by, name) in [("one", "T1"), ("two", "T2")] {
+        let Step::Start(job) = sim.report_of(by, name) else { panic!("no job") };
+        assert_eq!(sim.probe(job, unknown()).1, None, "{name}");
+        sim.end();
+    }
+    // A probe of another token says nothing of the doubt.
+    let now = sim.now();
+    sim.state.note_liveness(token("T1"), Liveness::Alive, now);
+    let Step::Start(job) = sim.report_of("three", "T2") else { panic!("no job") };
+    assert!(sim.probe(job, unknown()).1.expect("a request").may_force);
+}
+
+/// It is about the refresh of a token that is due, say.
+#[test]
+fn a_failure_of_the_schedule_outlasts_what_a_probe_says_of_a_token() {
+    for liveness in [Liveness::Alive, unknown()] {
+        let mut sim = SimulatedAccount::on(Rules::Classic);
+        sim.run(Job::Refresh, outcome(Err(refused(-1))));
+        sim.pass(secs(2));
+        let Step::Start(job) = sim.report("T1") else { panic!("no job") };
+        let (mut events, attempt) = sim.probe(job, liveness);
+        assert_eq!(attempt, None);
+        events.extend(sim.end());
+        assert!(!events.contains(&Event::Recovered), "{events:?}");
+        assert!(sim.state.failure().is_some());
+    }
+}
+
+/// Two clients had it requested, and what they said counts for ten minutes.
+#[test]
+fn a_failure_to_replace_a_token_ends_when_it_may_be_replaced_no_longer() {
+    let mut sim = SimulatedAccount::on(Rules::Classic);
+    let document = sim.document("T1", 7200);
+    for by in ["one", "two"] {
+        let Step::Start(job) = sim.report_of(by, "T1") else { panic!("no job") };
+        sim.probe(job, unknown());
+        match by {
+            "one" => sim.end(),
+            _ => sim.finish(outcome(Err(refused(45009)))),
+        };
+        sim.pass(secs(1));
+    }
+    let (wait, _) = sim.next(Some(&document));
+    assert!(wait > secs(600), "as WeChat wants it: {wait:?}");
+    assert!(sim.state.failure().is_some());
+    sim.pass(wait);
+    let (wait, job) = sim.next(Some(&document));
+    assert_eq!((wait, rejected(job.clone()).probe), (secs(0), ProbeKind::Scheduled));
+    assert_eq!(sim.probe(job, unknown()).1, None, "the reports are too old");
+    sim.end();
+    assert_eq!(sim.state.failure(), None);
+    assert_eq!(sim.next(Some(&document)).1, Job::Refresh);
+}
+
+/// Normal requests may succeed, and no report is left to be resolved.
+#[test]
+fn a_doubt_does_not_outlast_its_reports_because_a_forced_request_has_failed() {
+    let mut sim = SimulatedAccount::on(Rules::Stable);
+    let document = sim.document("T1", 7200);
+    let Step::Start(job) = sim.report("T1") else { panic!("no job") };
+    sim.start(job);
+    sim.report_of("another", "T1");
+    let now = sim.now();
+    sim.state.note_liveness(token("T1"), unknown(), now);
+    sim.finish(JobReport { ended_forced: true, ..outcome(Err(refused(45009))) });
+    sim.pass(secs(600));
+    assert_eq!(sim.next(Some(&document)), (secs(6300), Job::Refresh));
+}
+
+#[test]
+fn a_mirror_asks_its_source_as_usual_after_a_mere_suspicion_could_not_be_passed_on() {
+    let mut sim = SimulatedAccount::on(Rules::Mirror);
+    let document = sim.document("T1", 7200);
+    let Step::Start(job) = sim.report("T1") else { panic!("no job") };
+    sim.run(job, outcome(Err(RefreshError::Upstream(UpstreamError::Withheld))));
+    sim.pass(secs(1));
+    let Step::Start(job) = sim.step(&verified(), Some("T1")) else { panic!("no job") };
+    sim.run(job, outcome(Err(RefreshError::Upstream(UpstreamError::Status(502)))));
+    assert_eq!(sim.next(Some(&document)), (secs(2), Job::Refresh));
+}
+
+#[test]
+fn a_token_that_is_due_when_it_would_be_probed_is_replaced_instead() {
+    for (age, is_probed) in [(6894, true), (6895, false)] {
+        let mut sim = SimulatedAccount::on(Rules::Classic);
+        let document = sim.document("T1", 7200);
+        sim.pass(secs(age));
+        let Step::Start(job) = sim.report("T1") else { panic!("no job") };
+        sim.probe(job, unknown());
+        sim.end();
+        let (wait, job) = sim.next(Some(&document));
+        assert_eq!((wait, job != Job::Refresh), (secs(5), is_probed), "{age}");
+    }
+}

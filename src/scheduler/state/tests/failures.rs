@@ -220,3 +220,68 @@ fn a_failure_ends_at_the_announced_retry_if_another_process_has_published() {
     assert_eq!(events, [Event::Recovered]);
     assert!(sim.next(Some(&document)).0 > secs(6000));
 }
+
+#[test]
+fn a_token_that_was_kept_is_not_said_to_be_published() {
+    let mut sim = SimulatedAccount::on(Rules::Stable);
+    let document = sim.document("T1", 7200);
+    assert!(sim.run(Job::Refresh, outcome(Ok(Outcome::Kept(document.clone())))).is_empty());
+    assert_eq!(sim.state.status().succeeded_at, None);
+    let events = sim.run(Job::Refresh, outcome(Ok(Outcome::Confirmed(document))));
+    assert!(matches!(events[..], [Event::Published(_)]), "{events:?}");
+    assert_eq!(sim.state.status().succeeded_at, Some(sim.wall().wall));
+}
+
+#[test]
+fn the_first_job_that_asks_wechat_takes_up_what_an_operator_asked_for() {
+    let mut sim = SimulatedAccount::on(Rules::Stable);
+    let start = |sim: &mut SimulatedAccount, job: &Job| {
+        let now = sim.now();
+        sim.state.start(job.clone(), now)
+    };
+    let Step::Start(report) = sim.report("T1") else { panic!("no job") };
+    for (job, attempts) in
+        [(Job::Refresh, vec![]), (Job::Refresh, vec![("ok", 0)]), (report, vec![("ok", 0)])]
+    {
+        let now = sim.now();
+        sim.state.reset(now);
+        assert!(start(&mut sim, &job), "{job:?}");
+        sim.finish(JobReport { attempts, ..JobReport::default() });
+        assert!(!start(&mut sim, &job), "{job:?}");
+        sim.end();
+    }
+}
+
+#[test]
+fn a_secret_that_was_read_is_compared_once_and_a_mirror_has_none() {
+    for (rules, first) in [(Rules::Stable, secs(0)), (Rules::Mirror, secs(30))] {
+        let mut sim = SimulatedAccount::on(rules);
+        let document = sim.document("T1", 7200);
+        sim.state.note_secret();
+        assert_eq!(sim.next(Some(&document)), (first, Job::Refresh), "{rules:?}");
+        sim.run(Job::Refresh, outcome(Ok(Outcome::Kept(document.clone()))));
+        assert!(sim.next(Some(&document)).0 > secs(20), "{rules:?}");
+    }
+}
+
+/// The document keeps the time when it was published.
+#[test]
+fn a_mirrored_token_that_its_source_has_confirmed_is_asked_for_again_half_a_minute_later() {
+    let mut sim = SimulatedAccount::on(Rules::Mirror);
+    let document = sim.document("T1", 7200);
+    sim.pass(secs(100));
+    assert_eq!(sim.next(Some(&document)).0, secs(0));
+    sim.run(Job::Refresh, outcome(Ok(Outcome::Confirmed(document.clone()))));
+    assert_eq!(sim.next(Some(&document)).0, secs(30));
+}
+
+#[test]
+fn a_token_that_has_expired_is_requested_though_another_was_forced_a_moment_ago() {
+    let mut sim = SimulatedAccount::on(Rules::Stable);
+    let Step::Start(job) = sim.report("T1") else { panic!("no job") };
+    sim.probe(job, Liveness::Dead);
+    sim.replace("T2");
+    sim.pass(secs(10));
+    assert!(sim.state.check_forced(Certainty::Known, sim.now()).is_err());
+    assert_eq!(sim.step(&TokenDemand::Live, None), Step::Start(Job::Refresh));
+}

@@ -190,3 +190,80 @@ fn a_probe_that_finds_a_token_dead_costs_the_client_that_reported_it_nothing() {
         account.end();
     }
 }
+
+#[test]
+fn the_log_says_why_wechat_was_asked_about_a_token_that_it_honours() {
+    let mut sim = SimulatedAccount::on(Rules::Stable);
+    let why = |events: Vec<Event>| match &events[..] {
+        [Event::Accepted { why, .. }] => *why,
+        events => panic!("{events:?}"),
+    };
+    for (demand, expected) in [
+        (verified(), WhyAsked::AskedForAgain),
+        (other_than("T1", "one"), WhyAsked::SaidToBeRejected),
+    ] {
+        sim.pass(secs(1));
+        let Step::Start(job) = sim.step(&demand, Some("T1")) else { panic!("no job") };
+        assert_eq!(why(sim.probe(job, Liveness::Alive).0), expected);
+        sim.end();
+    }
+    // The job of a reload asks about a token that another secret got.
+    sim.start(Job::Refresh);
+    let now = sim.now();
+    assert_eq!(why(sim.state.note_liveness(token("T1"), Liveness::Alive, now)), WhyAsked::InDoubt);
+}
+
+#[test]
+fn what_is_known_of_a_token_is_what_wechat_said_within_a_minute() {
+    let mut sim = SimulatedAccount::on(Rules::Stable);
+    let evidence = |sim: &SimulatedAccount, name| sim.state.evidence(&token(name), sim.now());
+    let asked_at = sim.now();
+    sim.state.note_liveness(token("T1"), Liveness::Alive, asked_at);
+    sim.pass(secs(59));
+    assert_eq!(evidence(&sim, "T1"), TokenEvidence::Honoured(asked_at));
+    assert_eq!(evidence(&sim, "T2"), TokenEvidence::None);
+    sim.pass(secs(1));
+    assert_eq!(evidence(&sim, "T1"), TokenEvidence::None);
+    let now = sim.now();
+    sim.state.note_liveness(token("T1"), unknown(), now);
+    assert_eq!(evidence(&sim, "T1"), TokenEvidence::InDoubt);
+}
+
+#[test]
+fn a_report_of_a_client_that_has_had_its_probes_waits_for_the_first_that_no_client_asks_for() {
+    let mut sim = SimulatedAccount::on(Rules::Classic);
+    for _ in 0..5 {
+        let Step::Start(job) = sim.report("T1") else { panic!("no job") };
+        sim.probe(job, Liveness::Alive);
+        sim.end();
+        sim.pass(secs(1));
+    }
+    assert_eq!(sim.report("T1"), Step::Serve, "it was honoured a moment ago");
+    // Of this one nothing is known.
+    let probe_at = sim.now() + secs(5);
+    assert_eq!(sim.report("T2"), Step::Wait(Some(probe_at)));
+    sim.pass(secs(4));
+    assert_eq!(sim.report("T2"), Step::Wait(Some(probe_at)));
+    sim.pass(secs(1));
+    let Step::Start(job) = sim.report("T2") else { panic!("no job") };
+    assert_eq!(rejected(job).probe, ProbeKind::Scheduled);
+}
+
+/// Such a job ends without a request of its own, or with one that its source answered.
+#[test]
+fn a_mirror_learns_from_its_source_whether_a_token_is_alive() {
+    let withheld = || Err(RefreshError::Upstream(UpstreamError::Withheld));
+    let confirmed = |sim: &SimulatedAccount| Ok(Outcome::Confirmed(sim.document("T1", 7200)));
+    for is_confirmed in [true, false] {
+        let mut sim = SimulatedAccount::on(Rules::Mirror);
+        let Step::Start(job) = sim.report("T1") else { panic!("no job") };
+        assert!(sim.attempt_of_mirror(job).may_force);
+        let said = if is_confirmed { confirmed(&sim) } else { withheld() };
+        sim.finish(outcome(said));
+        let evidence = match is_confirmed {
+            true => TokenEvidence::Honoured(sim.now()),
+            false => TokenEvidence::InDoubt,
+        };
+        assert_eq!(sim.state.evidence(&token("T1"), sim.now()), evidence);
+    }
+}
