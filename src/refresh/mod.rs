@@ -3,8 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::anyhow;
-
 use crate::log::{self, debug, printable};
 use crate::message::messages;
 use crate::model::account;
@@ -17,10 +15,10 @@ use crate::os::clock::{Clock, with_jitter};
 use crate::os::ending::{Ending, Finishing};
 use crate::os::timestamp::Timestamp;
 use crate::sabotage::{Bug, has_bug};
-use crate::store::{Found, Store};
+use crate::store::{Found, Lease, Leftover, Store};
 use crate::upstream::{IssuedToken, RefreshMode, TokenSource, UpstreamError};
 
-use attempt::MIN_ATTEMPT;
+use attempt::{Attempt, MIN_ATTEMPT};
 pub(crate) use error::{RefreshError, answer_lost};
 pub(crate) use record::RecordContext;
 use record::RecordSession;
@@ -99,9 +97,9 @@ pub(crate) struct Refresh<'a> {
 }
 
 impl Refresh<'_> {
-    /// Has a token published by `deadline` that satisfies `request`.
+    /// Publishes a token that satisfies `request` by `deadline`, unless one is published already.
     ///
-    /// Of many that run at once only one requests a token: the others wait for the lock, look again and find it done.
+    /// Of many refreshes that run at once only one requests a token: the others wait for the lock, look again and find it done.
     pub(crate) fn run(
         &self,
         request: &TokenRequest,
@@ -119,69 +117,100 @@ impl Refresh<'_> {
             Decision::Keep(document) => return Ok(Outcome::Kept(document)),
             Decision::Replace(published) => published,
         };
-        let until = if published.is_none() { deadline } else { self.clock.instant() };
-        let leftover = self.store.take_over(self.appid, until);
-        // Elsewhere WeChat issues the same token again, and says whose it is: apps of one corp have one AppID.
-        if let (None, Some(leftover), TokenRequest::Live) = (&published, &leftover, request)
-            && self.mints(RefreshMode::Normal)
-            && self.is_fresh(&leftover.document)
-        {
+        if let Some(leftover) = self.leftover(published.as_ref(), request, deadline) {
             lease.prepare()?.publish(&leftover.document, self.rules, None)?;
             return Ok(Outcome::Kept(leftover.document.clone()));
         }
-        drop(leftover);
         if let Some(document) = &published
             && let Some(outcome) = self.settled_meanwhile(document, before, confirmed_before)
         {
             return Ok(outcome);
         }
         self.source.prepare()?;
-        // WeCom may issue the same token again, which lives no longer than its document says.
-        let mut is_dead = self.rules != Rules::Work
-            && published.as_ref().is_some_and(|it| self.dead == Some(&it.token));
+        self.replace(published.as_ref(), request, lease, deadline)
+    }
+
+    /// Returns the document to take over in place of a request for a token. Only on classic, where such a request would invalidate
+    /// the token in it. Elsewhere WeChat issues the same token again, and says whose it is: apps of one corp have one AppID.
+    fn leftover(
+        &self,
+        published: Option<&Document>,
+        request: &TokenRequest,
+        deadline: Instant,
+    ) -> Option<Leftover> {
+        let until = if published.is_none() { deadline } else { self.clock.instant() };
+        let leftover = self.store.take_over(self.appid, until)?;
+        let is_wanted = published.is_none()
+            && *request == TokenRequest::Live
+            && self.mints(RefreshMode::Normal)
+            && self.is_fresh(&leftover.document);
+        is_wanted.then_some(leftover)
+    }
+
+    /// Requests a token and publishes it in place of `published`, unless what earlier runs were told forbids a request, or WeChat
+    /// honours the published token.
+    fn replace(
+        &self,
+        published: Option<&Document>,
+        request: &TokenRequest,
+        lease: Box<dyn Lease>,
+        deadline: Instant,
+    ) -> Result<Outcome, RefreshError> {
+        // WeCom may issue a dead token again, and only its document says how long that one lives: the document stays.
+        let ends_dead = self.rules != Rules::Work;
+        let mut is_dead = ends_dead && published.is_some_and(|it| self.dead == Some(&it.token));
         let mut session = RecordSession::begin(self);
         if let Some(session) = &mut session {
-            session.take_in(&*lease, published.as_ref())?;
+            session.take_in(&*lease, published)?;
             if let Err(error) = session.check() {
                 if is_dead {
-                    Transaction::new(self.name, published.as_ref(), lease.prepare()?)
+                    Transaction::new(self.name, published, lease.prepare()?)
                         .end(self.clock.now())?;
                 }
                 return Err(RefreshError::Upstream(error));
             }
-            if let Some(document) = &published {
+            if let Some(document) = published {
                 match self.verdict_before(session, document, request, deadline) {
                     PublishedVerdict::Keep => return Ok(Outcome::Kept(document.clone())),
-                    PublishedVerdict::Dead => is_dead = self.rules != Rules::Work,
+                    PublishedVerdict::Dead => is_dead = ends_dead,
                     PublishedVerdict::Open => {}
                 }
             }
         }
         // Prepared before the request: a local fault must not cost a mint.
-        let mut transaction = Transaction::new(self.name, published.as_ref(), lease.prepare()?);
+        let mut transaction = Transaction::new(self.name, published, lease.prepare()?);
         if is_dead {
             transaction.end(self.clock.now())?;
         }
         let requested = self.request(request, &mut transaction, &mut session, deadline);
         let _finishing = Finishing::begin();
-        let document = match requested {
-            Ok(document) => document,
+        match requested {
+            Ok(document) => self.publish(document, transaction, session),
             Err(error) => {
                 // Before the lease ends: the process that waits for it reads the record next.
                 if let Some(session) = &mut session {
                     session.write();
                     transaction.share(session);
                 }
-                return Err(transaction.roll_back(error, self.clock.now()));
+                Err(transaction.roll_back(error, self.clock.now()))
             }
-        };
+        }
+    }
+
+    /// Publishes the document of a new answer. Leaves the published one untouched if the answer only confirms it.
+    fn publish(
+        &self,
+        document: Document,
+        mut transaction: Transaction<'_>,
+        mut session: Option<RecordSession<'_>>,
+    ) -> Result<Outcome, RefreshError> {
+        let published = transaction.published();
         let now = self.clock.now();
-        let confirmed = published.as_ref().filter(|it| {
+        let confirmed = published.filter(|it| {
             document.adds_nothing_to(it, now)
                 || it.token == document.token && self.has_bug_of_mirrors(Bug::ShorterLifeIgnored)
         });
         let document = match confirmed {
-            // Nothing is written when nothing has changed.
             Some(published) if transaction.confirm(now) => published.clone(),
             _ => {
                 let lost = session.as_mut().and_then(|session| {
@@ -192,12 +221,10 @@ impl Refresh<'_> {
                 document
             }
         };
-        // Before the lease ends, too.
+        // Before the lease ends, which the transaction holds.
         if let Some(session) = session {
-            session.note_published(&document, published.as_ref());
+            session.note_published(&document, published);
         }
-        drop(transaction);
-
         let is_same = published.is_some_and(|published| published.token == document.token);
         Ok(if is_same { Outcome::Confirmed(document) } else { Outcome::Renewed(document) })
     }
@@ -256,32 +283,13 @@ impl Refresh<'_> {
         deadline: Instant,
     ) -> Result<Document, RefreshError> {
         let published = transaction.published();
-        let (unwanted, mut mode) = self.begin_with(request, published);
+        let (unwanted, mut mode) = self.first_request(request, published);
         let mut answer_lost_since = None;
         let mut pauses = PAUSES.iter();
         self.check_time(deadline)?;
         loop {
-            if self.ending.is_some_and(Ending::begin) {
-                return Err(anyhow!(TOLD_TO_END.text()).into());
-            }
-            transaction.check()?;
-            if let Some(session) = session {
-                session.check().map_err(RefreshError::Upstream)?;
-            }
-            let requested_at = self.clock.now();
-            if self.mints(mode) && !has_bug(Bug::NotShortenedBeforeMint) {
-                transaction.shorten_before_mint(requested_at)?;
-            }
-            if let Some(session) = session {
-                session.note_request(requested_at.wall);
-            }
-            let lost = session.as_mut().and_then(RecordSession::unshared);
-            let noted = lost.map_or(Ok(()), |lost| transaction.note_lost(lost));
-            let ready = noted.map_err(RefreshError::from);
-            let timeout = ready.and_then(|()| self.timeout_under_lease(transaction, deadline));
-            let timeout = timeout.inspect_err(|_| {
-                session.iter_mut().for_each(|session| session.note_unsent(requested_at.wall));
-            })?;
+            let Attempt { requested_at, timeout } =
+                self.begin_attempt(mode, transaction, session, deadline)?;
             let err = match self.source.request_token(mode, timeout) {
                 Ok(issued) if Some(&issued.token) == unwanted && self.can_force_after(mode) => {
                     self.check_time(deadline)?;
@@ -338,7 +346,7 @@ impl Refresh<'_> {
     /// The unwanted token may have been replaced at WeChat already, by another program or by a request whose answer was lost.
     /// Then a normal request returns the good one. Forcing would invalidate that in turn, and the one before it at once, and
     /// counts against 20 a day.
-    fn begin_with<'b>(
+    fn first_request<'b>(
         &self,
         request: &'b TokenRequest,
         published: Option<&'b Document>,

@@ -43,7 +43,7 @@ fn cause(failure: RefreshError) -> TroubleCause {
 fn what_passes_is_trouble_once_less_than_half_of_the_margin_is_left() {
     let (file, redis) = (account(Location::File("/nowhere".into())), account(in_redis()));
     let passing = cause(RefreshError::Locked);
-    let local = cause(RefreshError::Local(anyhow!("no space left on device")));
+    let local = cause(RefreshError::Local(anyhow::anyhow!("no space left on device")));
     for account in [&file, &redis] {
         for (life, expected) in [(7200, false), (150, false), (149, true), (0, true)] {
             let life = Duration::from_secs(life);
