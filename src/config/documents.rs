@@ -14,7 +14,7 @@ use crate::upstream::config::Origin;
 impl Config<'_> {
     /// Returns where the account of the command line has published its document before there were accounts in the file;
     /// `None` if an account has that place, or if the command line has an account now, too.
-    pub(crate) fn leftover(&self) -> Option<PathBuf> {
+    pub(crate) fn predecessor(&self) -> Option<PathBuf> {
         let document = format!("{DEFAULT_ACCOUNT}.json");
         let mut accounts = self.file.accounts.iter();
         let is_used = self.is_account_given()

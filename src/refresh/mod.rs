@@ -15,7 +15,7 @@ use crate::os::clock::{Clock, with_jitter};
 use crate::os::ending::{Ending, Finishing};
 use crate::os::timestamp::Timestamp;
 use crate::sabotage::{Bug, has_bug};
-use crate::store::{Found, Lease, Leftover, Store};
+use crate::store::{Found, Lease, Predecessor, Store};
 use crate::upstream::{IssuedToken, RefreshMode, TokenSource, UpstreamError};
 
 use attempt::{Attempt, MIN_ATTEMPT};
@@ -117,9 +117,9 @@ impl Refresh<'_> {
             Decision::Keep(document) => return Ok(Outcome::Kept(document)),
             Decision::Replace(published) => published,
         };
-        if let Some(leftover) = self.leftover(published.as_ref(), request, deadline) {
-            lease.prepare()?.publish(&leftover.document, self.rules, None)?;
-            return Ok(Outcome::Kept(leftover.document.clone()));
+        if let Some(predecessor) = self.predecessor(published.as_ref(), request, deadline) {
+            lease.prepare()?.publish(&predecessor.document, self.rules, None)?;
+            return Ok(Outcome::Kept(predecessor.document.clone()));
         }
         if let Some(document) = &published
             && let Some(outcome) = self.settled_meanwhile(document, before, confirmed_before)
@@ -132,19 +132,19 @@ impl Refresh<'_> {
 
     /// Returns the document to take over in place of a request for a token. Only on classic, where such a request would invalidate
     /// the token in it. Elsewhere WeChat issues the same token again, and says whose it is: apps of one corp have one AppID.
-    fn leftover(
+    fn predecessor(
         &self,
         published: Option<&Document>,
         request: &TokenRequest,
         deadline: Instant,
-    ) -> Option<Leftover> {
+    ) -> Option<Predecessor> {
         let until = if published.is_none() { deadline } else { self.clock.instant() };
-        let leftover = self.store.take_over(self.appid, until)?;
+        let predecessor = self.store.take_over(self.appid, until)?;
         let is_wanted = published.is_none()
             && *request == TokenRequest::Live
             && self.mints(RefreshMode::Normal)
-            && self.is_fresh(&leftover.document);
-        is_wanted.then_some(leftover)
+            && self.is_fresh(&predecessor.document);
+        is_wanted.then_some(predecessor)
     }
 
     /// Requests a token and publishes it in place of `published`, unless what earlier runs were told forbids a request, or WeChat

@@ -11,7 +11,7 @@ use time::UtcDateTime;
 
 use super::patience::{PublishError, publish_patiently};
 use super::record::{Record, RecordChange, RecordFile, record_path};
-use super::{Found, Lease, Leftover, LostRequests, NOT_SYNCED, Publisher, Store, owner, reader};
+use super::{Found, Lease, LostRequests, NOT_SYNCED, Predecessor, Publisher, Store, owner, reader};
 use crate::log::{error, verb};
 use crate::model::api::Rules;
 use crate::model::document::{Document, MAX_DOCUMENT};
@@ -31,20 +31,20 @@ pub(super) struct FileStore {
     mode: u32,
     clock: Arc<dyn Clock>,
     /// A document that this place takes over.
-    leftover: Option<PathBuf>,
+    predecessor: Option<PathBuf>,
 }
 
 impl FileStore {
-    /// Returns the store at `path`, whose document is published with `mode`. If it has none, it takes over `leftover`.
+    /// Returns the store at `path`, whose document is published with `mode`. If it has none, it takes over `predecessor`.
     pub(super) fn new(
         path: &Path,
         kind: &DocumentKind,
         mode: u32,
         clock: &Arc<dyn Clock>,
-        leftover: Option<PathBuf>,
+        predecessor: Option<PathBuf>,
     ) -> FileStore {
         let clock = Arc::clone(clock);
-        FileStore { path: path.to_owned(), kind: kind.clone(), mode, clock, leftover }
+        FileStore { path: path.to_owned(), kind: kind.clone(), mode, clock, predecessor }
     }
 }
 
@@ -118,8 +118,8 @@ impl Store for FileStore {
         Ok(given?)
     }
 
-    fn take_over(&self, appid: &str, deadline: Instant) -> Option<Leftover> {
-        let path = self.leftover.as_ref()?;
+    fn take_over(&self, appid: &str, deadline: Instant) -> Option<Predecessor> {
+        let path = self.predecessor.as_ref()?;
         let ours = || match reader::read(path, &self.kind) {
             Ok(Found::Document(it)) if !appid.is_empty() && it.appid == appid => Some(it),
             _ => None,
@@ -134,7 +134,7 @@ impl Store for FileStore {
             let _ = Dir::of(path).and_then(|(dir, name)| dir.remove(name));
             return None;
         }
-        Some(Leftover { document, _lock: lock })
+        Some(Predecessor { document, _lock: lock })
     }
 
     fn confirmed_at(&self) -> Option<UtcDateTime> {
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leftover_that_is_replaced_at_this_moment_is_taken_over_as_it_is_then() {
+    fn a_predecessor_that_is_replaced_at_this_moment_is_taken_over_as_it_is_then() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("default.json");
         let (cron, life) = (store_at(&path), Duration::from_secs(7200));
@@ -282,8 +282,8 @@ mod tests {
         let new = Document::new("wx1", Secret::new("T2".to_owned()), life, SystemClock.now());
         let long_ago = Timestamp { wall: new.created_at.wall - life * 2, uptime: None };
         let dead = Document { created_at: long_ago, ..new.clone() };
-        let leftover = Some(path.clone());
-        let shop = FileStore { leftover, ..store_at(&dir.path().join("shop.json")) };
+        let predecessor = Some(path.clone());
+        let shop = FileStore { predecessor, ..store_at(&dir.path().join("shop.json")) };
         let later = || Instant::now() + Duration::from_secs(600);
 
         publish(&dead);

@@ -64,13 +64,17 @@ pub(crate) struct Stores {
     clock: Arc<dyn Clock>,
     redis: Arc<RedisPool>,
     /// A document that an account without one takes over, if it is in the same directory and has its AppID.
-    leftover: Option<Arc<Path>>,
+    predecessor: Option<Arc<Path>>,
 }
 
 impl Stores {
     /// Returns stores that take the time from `clock`. Connects to nothing yet.
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Stores {
-        Stores { redis: Arc::new(RedisPool::new(Arc::clone(&clock), None)), clock, leftover: None }
+        Stores {
+            redis: Arc::new(RedisPool::new(Arc::clone(&clock), None)),
+            clock,
+            predecessor: None,
+        }
     }
 
     /// Returns the stores for a run that may take `timeout`, of which nothing in Redis takes more but the publishing of a token
@@ -82,8 +86,8 @@ impl Stores {
 
     /// Returns the stores in which an account without a document takes over this one, if it is in the same directory and has
     /// its AppID. Its tickets are beside it.
-    pub(crate) fn taking_over(self, leftover: Option<PathBuf>) -> Stores {
-        Stores { leftover: leftover.map(Arc::from), ..self }
+    pub(crate) fn taking_over(self, predecessor: Option<PathBuf>) -> Stores {
+        Stores { predecessor: predecessor.map(Arc::from), ..self }
     }
 
     /// Reads the published document. Takes no lock.
@@ -111,8 +115,8 @@ impl Stores {
     ) -> Arc<dyn Store + Send + Sync> {
         match location {
             Location::File(_) => {
-                let leftover = self.leftover_for(location, kind);
-                Arc::new(FileStore::new(&location.path(kind), kind, mode, &self.clock, leftover))
+                let predecessor = self.predecessor_for(location, kind);
+                Arc::new(FileStore::new(&location.path(kind), kind, mode, &self.clock, predecessor))
             }
             Location::Redis(redis) => Arc::new(self.redis_store(redis, location, kind, Some(mode))),
         }
@@ -173,9 +177,9 @@ impl Stores {
     }
 
     /// Returns the document that the account at this location may take over.
-    fn leftover_for(&self, location: &Location, kind: &DocumentKind) -> Option<PathBuf> {
-        let leftover = Location::File(self.leftover.as_deref()?.to_owned());
-        let (from, to) = (leftover.path(kind), location.path(kind));
+    fn predecessor_for(&self, location: &Location, kind: &DocumentKind) -> Option<PathBuf> {
+        let predecessor = Location::File(self.predecessor.as_deref()?.to_owned());
+        let (from, to) = (predecessor.path(kind), location.path(kind));
         (from.parent() == to.parent() && from != to).then_some(from)
     }
 
@@ -200,7 +204,7 @@ pub(crate) enum Found {
 }
 
 /// A live document to take over.
-pub(crate) struct Leftover {
+pub(crate) struct Predecessor {
     pub(crate) document: Document,
     /// Until it is dropped, no process replaces the document.
     _lock: FileLock,
@@ -232,7 +236,7 @@ pub(crate) trait Store {
     /// Returns the live document that this place takes over, if it has none: that of the account of the command line, with
     /// this AppID. Removes one that has expired. Waits for a process that publishes there, but not until `deadline`. Called
     /// by the holder of the lease.
-    fn take_over(&self, _appid: &str, _deadline: Instant) -> Option<Leftover> {
+    fn take_over(&self, _appid: &str, _deadline: Instant) -> Option<Predecessor> {
         None
     }
 
