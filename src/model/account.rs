@@ -22,7 +22,7 @@ messages! {
 /// The name of the account that the command line defines.
 pub(crate) const DEFAULT_ACCOUNT: &str = "default";
 
-/// Names a key or an account in tokens of wxtoken's own, and is no secret: the beginning of a SHA-256.
+/// Identifies a key or an account in an opaque token: the first bytes of a SHA-256. Not a secret.
 pub(crate) type Tag = [u8; 6];
 
 /// Returns the tag of the account with this name.
@@ -39,7 +39,7 @@ pub(crate) struct Account {
     pub(crate) name: String,
     /// WeChat's identifier. Optional for commands that only read documents.
     pub(crate) appid: Option<String>,
-    /// The API that issues its tokens, to this wxtoken or to the one it mirrors. Determines the routes it is served under.
+    /// The API that issues its tokens, to this wxtoken or to the one that it mirrors. Determines the routes by which it is served.
     pub(crate) api: Api,
     /// The rules by which its token is refreshed here.
     pub(crate) rules: Rules,
@@ -51,7 +51,7 @@ pub(crate) struct Account {
     pub(crate) tickets: Vec<TicketType>,
     /// Runs after a new token has been published, in the process that published it.
     pub(crate) on_change: Option<Hook>,
-    /// Runs when refreshing begins to fail for long, and when it is well again.
+    /// Runs when refreshing is in trouble, and once more when it works again.
     pub(crate) on_trouble: Option<Hook>,
 }
 
@@ -87,8 +87,8 @@ impl Account {
     }
 }
 
-/// Whether a document may belong to the account with this AppID. One that is unknown, which is empty, contradicts none: a mirror need
-/// not know its AppID, and publishes documents without it.
+/// Whether a document may belong to the account with this AppID. An empty AppID is an unknown one, and matches any: a mirror need not
+/// know its own, and publishes documents without one.
 pub(crate) fn owns(appid: &str, document: &Document) -> bool {
     appid == document.appid || appid.is_empty() || document.appid.is_empty()
 }

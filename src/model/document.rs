@@ -26,22 +26,22 @@ pub(crate) use self::wall_time::{parse_rfc3339, rfc3339, whole_seconds};
 /// <https://developers.weixin.qq.com/doc/oplatform/developers/dev/AccessToken.html>
 pub(crate) const CLASSIC_OVERLAP: Duration = Duration::from_secs(300);
 
-/// What is promised for a token that was put back. A refresh that was under way when the place lost its documents publishes
-/// its token within the minute that is missing to the overlap.
+/// What is promised at most for a token that was put back. It is a minute less than the overlap: within this minute, a refresh that
+/// was under way when the place lost its documents publishes its token.
 const PUT_BACK_PROMISE: Duration = CLASSIC_OVERLAP.saturating_sub(Duration::from_secs(60));
 
-/// What is promised at a time for a token that another host may have replaced, or not.
+/// What is promised at a time for a token that another host may have replaced unseen.
 const UNCERTAIN_PROMISE: Duration = Duration::from_secs(1);
 
 /// How long a mirror relies on the last answer. A token replaced at the source is picked up within this time, and a cron
 /// job that runs every minute asks every time.
 pub(crate) const FRESH: Duration = Duration::from_secs(30);
 
-/// The difference between two times of expiry that can come from rounding and from what the calls took.
+/// By how much two times of expiry of one token can differ, because of rounding and of the time that the calls took.
 const SAME_TIME: time::Duration = time::Duration::seconds(3);
 
-/// What two instants are off by that are kept in whole milliseconds. A lifetime would lose a second by it, at each answer with
-/// the same token.
+/// The error of the difference of two instants that are kept in whole milliseconds. Without it, a lifetime would lose a second at each
+/// answer with the same token.
 const ROUNDING: Duration = Duration::from_millis(2);
 
 /// A token with less lifetime left would expire before its first use.
@@ -65,11 +65,11 @@ pub(crate) struct Document {
     pub(crate) token: Secret,
     /// The lifetime that WeChat stated, counted from `created_at`.
     pub(crate) expires_in: Duration,
-    /// The instant *before* the request was sent, rounded down to whole seconds: WeChat's count began later. By the
-    /// machine's clock as well, so that the age is known there whatever the wall clock is set to.
+    /// The instant *before* the request was sent, rounded down to whole seconds: WeChat's count began later. Also by the clock of the
+    /// machine since its start, by which this machine knows the age whatever the wall clock is set to.
     pub(crate) created_at: Timestamp,
-    /// Whether the place lost this document and got it back from a copy. It may also have lost that another token was
-    /// minted.
+    /// Whether the place lost this document and got it back from a copy. The place may also have lost a later document, of another
+    /// token.
     pub(crate) is_put_back: bool,
     pub(crate) provenance: Provenance,
 }
@@ -142,7 +142,7 @@ impl Document {
             Some(Uptime::new(BootId::parse(&boot)?, elapsed))
         });
         let token = Secret::new(json.access_token.into_owned());
-        // As this program writes it. That of another one may have a fraction.
+        // wxtoken writes whole seconds; another program may have written a fraction.
         let created_at = Timestamp { wall, uptime }.whole_seconds();
         let is_put_back = json.put_back == Some(true);
         let (appid, provenance) = (json.appid, Provenance::default());
@@ -185,8 +185,8 @@ impl Document {
         Secret::new(line)
     }
 
-    /// Returns the lifetime left: within `[0, expires_in]`, whatever the clock says. Of a document from the future it is
-    /// what every refresh leaves a token that lives, until the life is over that it can have had when its file was written.
+    /// Returns the lifetime left: within `[0, expires_in]`, whatever the clock says. For a document from the future that is the overlap,
+    /// which every refresh leaves a live token, or less, if its file was written so long ago that less can be left.
     pub(crate) fn left(&self, now: Timestamp) -> Duration {
         match self.is_from_future(now) {
             true => self.left_since(self.provenance.written_at, now),
@@ -194,13 +194,13 @@ impl Document {
         }
     }
 
-    /// Returns the lifetime left of a document from the future that was there at `at`, if that is known.
+    /// Returns the lifetime left of a document from the future that existed at `at`, if that time is known.
     fn left_since(&self, at: Option<UtcDateTime>, now: Timestamp) -> Duration {
         let age = at.and_then(|at| Duration::try_from(now.wall - at).ok()).unwrap_or_default();
         self.expires_in.saturating_sub(age).min(CLASSIC_OVERLAP)
     }
 
-    /// Returns what is left of the stated lifetime: all of it, of a document from the future.
+    /// Returns what is left of the stated lifetime; for a document from the future, all of it.
     fn stated_left(&self, now: Timestamp) -> Duration {
         self.expires_in.saturating_sub(self.age(now))
     }
@@ -210,15 +210,14 @@ impl Document {
         now.since(self.created_at).try_into().unwrap_or_default()
     }
 
-    /// Returns the document to publish if WeChat may have issued another token at `asked_at` that was not received: it
-    /// expires one overlap later, by every clock. `None` if it expires by then anyway. Never extends the lifetime, and never
-    /// ends it at once.
+    /// Returns the document to publish if WeChat may have issued another token at `asked_at`: it expires one overlap later, by every
+    /// clock. `None` if it expires by then anyway. Never extends the lifetime, and never ends it at once.
     pub(crate) fn shortened_to_overlap(&self, asked_at: Timestamp) -> Option<Document> {
         self.shortened_to(CLASSIC_OVERLAP, asked_at)
     }
 
-    /// Returns the document to publish if WeChat says that its token is dead: it has expired, by every clock, or has less
-    /// than a second left. `None` if that is so anyway.
+    /// Returns the document to publish if WeChat says that its token is dead: it has less than a second left, by every clock. `None` if
+    /// it has no more anyway.
     pub(crate) fn ended(&self, now: Timestamp) -> Option<Document> {
         self.shortened_to(Duration::ZERO, now)
     }
@@ -245,8 +244,8 @@ impl Document {
         Some(Document { expires_in, created_at, ..self.clone() })
     }
 
-    /// Returns the document to publish if WeChat may have issued another token at some time since `at`: it expires no later than
-    /// one overlap after that.
+    /// Returns the document to publish if WeChat may have issued another token at any time since `at`: it expires no later than one
+    /// overlap after `at`.
     pub(crate) fn replaceable_from(self, at: Timestamp) -> Document {
         let end = at.plus(CLASSIC_OVERLAP).since(self.created_at);
         let life = Duration::try_from(end).unwrap_or_default().as_secs();
@@ -254,8 +253,8 @@ impl Document {
         Document { expires_in: self.expires_in.min(Duration::from_secs(life.max(1))), ..self }
     }
 
-    /// Caps the lifetime so that this document expires no later than `before`, which holds the same token. For APIs that
-    /// state a full lifetime with every answer. `None` if `before` is as good as expired.
+    /// Returns this document with a lifetime that ends no later than that of `before`, which holds the same token. For APIs that may
+    /// state a full lifetime in every answer. `None` if `before` is as good as expired.
     pub(crate) fn capped_by(self, before: &Document, now: Timestamp) -> Option<Document> {
         if before.stated_left(now) < MIN_LIFETIME {
             return None;
@@ -265,8 +264,8 @@ impl Document {
         Some(Document { expires_in: self.expires_in.min(left), ..self })
     }
 
-    /// Raises `created_at` to at least the one given, and keeps the time of expiry. For a replacement that must not be
-    /// older than the document it replaces.
+    /// Returns this document with a `created_at` that is not before the one given, and with the same time of expiry. For a replacement
+    /// that must not seem older than the document that it replaces.
     pub(crate) fn with_created_at_least(&self, created_at: UtcDateTime) -> Document {
         let moved = (created_at - self.created_at.wall).try_into().unwrap_or_default();
         let created_at = self.created_at.plus(moved);
@@ -274,21 +273,21 @@ impl Document {
         Document { created_at, expires_in, ..self.clone() }
     }
 
-    /// Whether this document stems from a later answer of WeChat than `before`. A document that was only shortened by
-    /// [`Document::shortened_to_overlap`], or restored, does not.
+    /// Whether this document comes from a later answer of WeChat than `before`. One that was only
+    /// [shortened](Document::shortened_to_overlap) or restored does not.
     pub(crate) fn is_newer_answer_than(&self, before: &Document) -> bool {
         self.token != before.token || self.created_at.is_after(before.created_at)
     }
 
-    /// Whether this document stems from a later instant than `other`, as far as the clocks tell. Which host's clock was
-    /// wrong is not known of a document from the future: it is not later.
+    /// Whether this document was created later than `other`, as far as the clocks tell. A document from the future does not count as
+    /// later: which clock was wrong is unknown.
     pub(crate) fn is_later_than(&self, other: &Document, now: Timestamp) -> bool {
         self.created_at.is_after(other.created_at) && !self.is_from_future(now)
     }
 
     /// Whether the next token is to be requested.
     pub(crate) fn is_due(&self, now: Timestamp, rules: Rules, refresh_before: Duration) -> bool {
-        // Of two clocks that contradict each other either may be right. To ask costs nothing but on classic, where it would
+        // The two clocks contradict each other, and either may be right. A request costs nothing, except on classic, where it would
         // invalidate the token.
         let is_doubtful = rules != Rules::Classic && now.has_jumped_ahead_since(self.created_at);
         let is_unconfirmed = rules == Rules::Stable && self.is_put_back;
@@ -299,27 +298,27 @@ impl Document {
             || self.left(now).is_zero()
     }
 
-    /// Whether `created_at` is so far ahead that one of the two clocks was wrong, and the age is not known.
+    /// Whether `created_at` is so far ahead of `now` that one of the two clocks was wrong. The age is unknown then.
     pub(crate) fn is_from_future(&self, now: Timestamp) -> bool {
         now.since(self.created_at) < -MAX_CLOCK_SKEW
     }
 
-    /// Returns the lifetime left at which this document, a ticket's, is due. WeChat returns the same ticket while it lives,
-    /// and `expires_in` is what was left then: only after half of that can another request bring a longer lifetime.
+    /// Returns the lifetime left at which a ticket's document is due. WeChat returns the same ticket while it lives, with the lifetime
+    /// left as its `expires_in`. So the ticket is not requested again before half of that is over.
     pub(crate) fn ticket_margin(&self, refresh_before: Duration) -> Duration {
         refresh_before.min(self.expires_in / 2)
     }
 
-    /// Whether this document, of a new answer, says nothing that `published` does not: the same token, which ends at the same
-    /// time but for what the calls took. Once no more than the overlap is left, a time that is a little earlier counts: the
-    /// token may have been replaced at its source.
+    /// Whether this document, of a new answer, says nothing new beside `published`: it has the same token, which ends at the same time
+    /// but for what the calls took. Once no more than the overlap is left, a time that is a little earlier is news: the token may have
+    /// been replaced at its source.
     pub(crate) fn adds_nothing_to(&self, published: &Document, now: Timestamp) -> bool {
         let boot = |document: &Document| document.created_at.uptime.map(|uptime| uptime.boot);
         let is_alike = (&self.token, &self.appid) == (&published.token, &published.appid)
             && boot(self) == boot(published)
             && self.is_put_back == published.is_put_back
             && !published.is_from_future(now)
-            // It would stay doubtful, and WeChat would be asked again and again.
+            // Kept, it would stay in doubt, and WeChat would be asked again and again.
             && !now.has_jumped_ahead_since(published.created_at);
         let later = self.expires_at(now) - published.expires_at(now);
         let earliest = match self.left(now) > CLASSIC_OVERLAP {
@@ -329,7 +328,7 @@ impl Document {
         is_alike && later >= earliest && later <= SAME_TIME
     }
 
-    /// Whether a mirror has to ask its source again, where the token may have been replaced since.
+    /// Whether a mirror has to ask its source again, because the token may have been replaced there.
     pub(crate) fn is_stale(&self, now: Timestamp) -> bool {
         self.time_until_stale(now).is_zero()
     }
@@ -355,9 +354,9 @@ impl Document {
             // What a mirror received is a promise already.
             Rules::Stable | Rules::Work | Rules::Mirror => left,
             Rules::Classic if has_bug(Bug::WholeLifePromisedOnClassic) => left,
-            // The next `fetch` may replace it as soon as it is due, or may have if the place cannot be reached; then it lives on
-            // for the overlap only. A place that is down, where it stays in force, looks the same from here as one that others
-            // reach.
+            // As soon as the token is due, the next `fetch` may replace it, and then it lives for the overlap only. Where the place
+            // cannot be reached, another host may have replaced it already: from here, a place that is down looks like one that
+            // only others reach.
             Rules::Classic => {
                 let unseen = self.unseen_for(now);
                 let until_due = (left + unseen).saturating_sub(refresh_before);
@@ -365,7 +364,7 @@ impl Document {
                 left.min(certain.max(UNCERTAIN_PROMISE))
             }
         };
-        // What was lost may be that the token is to end after the overlap.
+        // The place may have lost that the token ends after the overlap.
         let is_replaceable =
             matches!(rules, Rules::Stable | Rules::Classic) && !has_bug(Bug::PutBackWithOldLife);
         let promise = match self.is_put_back && is_replaceable {
@@ -378,13 +377,13 @@ impl Document {
         }
     }
 
-    /// Returns when it was created, by the wall clock of `now`.
+    /// Returns when the document was created, by the wall clock of `now`.
     pub(crate) fn created_at(&self, now: Timestamp) -> UtcDateTime {
         self.created_at.wall_by_clock_of(now)
     }
 
-    /// Returns until when what is [left](Document::left) lasts, by the wall clock of `now`: the time of expiry, but for a document
-    /// from the future.
+    /// Returns the end of the lifetime [left](Document::left), by the wall clock of `now`. It is the time of expiry, except for a
+    /// document from the future.
     pub(crate) fn lasts_until(&self, now: Timestamp) -> UtcDateTime {
         match self.is_from_future(now) {
             true => now.wall.saturating_add(self.left(now).try_into().unwrap_or_default()),

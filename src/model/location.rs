@@ -71,15 +71,15 @@ pub(crate) struct RedisLocation {
     pub(crate) redis: Arc<RedisSettings>,
     /// The account's name.
     pub(crate) account: String,
-    /// The AppID of documents whose copies are used; any, if it is not known.
+    /// Only copies with this AppID are used; copies with any, if it is unknown.
     pub(crate) appid: Option<String>,
     /// Where this host keeps a copy of the token's document, for when Redis is down. A ticket's copy is beside it.
     pub(crate) copy: PathBuf,
 }
 
 impl RedisLocation {
-    /// Returns the keys of `[redis] also` under which the account's token is published too. Leaves out those that need an
-    /// AppID that is not known.
+    /// Returns the keys of `[redis] also` at which the account's token is published too. Leaves out those with `{appid}` if the
+    /// AppID is unknown.
     pub(crate) fn also(&self, kind: &DocumentKind) -> Vec<(String, AlsoFormat)> {
         if *kind != DocumentKind::Token {
             return Vec::new();

@@ -1,4 +1,5 @@
-//! The JSON in which `get` and `serve` hand out a token or ticket. The same as WeChat's, with the lifetime promised.
+//! The JSON in which `get` and `serve` hand out a token or ticket. It has the shape of WeChat's answers; `expires_in` is the lifetime
+//! promised.
 
 use std::time::Duration;
 
@@ -24,16 +25,16 @@ pub(crate) fn token(token: &Secret, life: Duration) -> String {
     serde_json::to_string(&response).unwrap_or_default() // A string and a number always serialize.
 }
 
-/// Returns a response with this lifetime promised instead.
+/// Returns the response with its `expires_in` replaced by this lifetime, in whole seconds.
 pub(crate) fn with_life(response: &[u8], life: Duration) -> Vec<u8> {
-    // The last one: a quote in a token is escaped, and nothing follows the life.
+    // The last one in the response: nothing follows it, and a token that contains these words has its quotes escaped.
     const FIELD: &[u8] = br#""expires_in":"#;
     let field = response.windows(FIELD.len()).rposition(|window| window == FIELD);
     let head = &response[..field.map_or(0, |field| field + FIELD.len())];
     [head, life.as_secs().to_string().as_bytes(), b"}"].concat()
 }
 
-/// Returns a ticket in the same way.
+/// Returns a ticket and the lifetime promised, in whole seconds, as JSON without a trailing newline.
 pub(crate) fn ticket(ticket: &Secret, life: Duration) -> String {
     let response = TicketResponse { ticket: ticket.expose(), expires_in: life.as_secs() };
     serde_json::to_string(&response).unwrap_or_default() // A string and a number always serialize.

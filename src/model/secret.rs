@@ -49,21 +49,21 @@ fn hex(bytes: &[u8]) -> String {
     text
 }
 
-/// Random bytes that go into hashes of secrets, so that equal secrets have other hashes in each file.
+/// Random bytes that go into the hashes of secrets, so that the same secret has a different hash in each file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Salt(String);
 
 impl Salt {
     /// Returns a new salt; `None` if the operating system gives no random bytes.
     pub(crate) fn new() -> Option<Salt> {
-        // The length of a hash: no other text of this length is taken for a secret.
+        // As long as a hash: the redaction of logs takes no word of this length for a secret.
         let mut bytes = [0; 32];
         SystemRandom::new().fill(&mut bytes).ok()?;
         Some(Salt(hex(&bytes)))
     }
 
-    /// Returns the SHA-256 of the parts, each with its length, and this salt. That is enough where one part is an
-    /// AppSecret: its 128 random bits cannot be guessed, however fast a hash is.
+    /// Returns the SHA-256 of this salt and of the parts, each with its length. So fast a hash is enough for an AppSecret: its 128
+    /// random bits cannot be guessed.
     pub(crate) fn hash(&self, parts: &[&str]) -> String {
         let mut context = Context::new(&SHA256);
         for part in [self.0.as_str()].iter().chain(parts) {

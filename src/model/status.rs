@@ -33,9 +33,9 @@ pub(crate) struct LiveToken {
 pub(crate) enum TokenRequest {
     /// A live one. A token that is due is replaced.
     Live,
-    /// Another one than is published now.
+    /// One other than the published one.
     New,
-    /// Another one than this, which WeChat rejected.
+    /// One other than this, which WeChat rejected.
     OtherThan(Secret),
 }
 
@@ -46,10 +46,10 @@ pub(crate) enum TokenDemand {
     Live,
     /// A live one that WeChat accepts: this client's behaviour suggests that the current one is dead.
     Verified(ClientIdentity, Suspicion),
-    /// Another one than this, which WeChat rejected according to a witness.
+    /// One other than this, which WeChat rejected according to a witness.
     OtherThan(Secret, Witness),
-    /// Another one than this, which WeChat refused before this process's eyes, in a call of this client's at this instant. What
-    /// WeChat said of it before says nothing.
+    /// One other than this, which WeChat rejected at this instant in a call that this process passed on for this client. What WeChat
+    /// said of the token earlier no longer counts.
     OtherThanRefused(Secret, ClientIdentity, Instant),
 }
 
@@ -62,7 +62,7 @@ pub(crate) enum Suspicion {
     Insists,
 }
 
-/// A client, as far as its word counts: all that use one key are one client, and without keys all of one address.
+/// A client, as reports and quotas tell clients apart: by key, or without keys by address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum ClientIdentity {
     Key(Arc<str>),
@@ -73,7 +73,7 @@ pub(crate) enum ClientIdentity {
 }
 
 impl ClientIdentity {
-    /// Whether it is a program of this host without a key.
+    /// Whether the client is a program on this host without a key.
     pub(crate) fn is_of_this_host(&self) -> bool {
         match self {
             ClientIdentity::Key(_) => false,
@@ -98,13 +98,13 @@ impl fmt::Display for ClientIdentity {
 pub(crate) enum TokenEvidence {
     /// WeChat honoured it at this instant, when it was last asked.
     Honoured(Instant),
-    /// WeChat was asked of late, and could not be reached or did not tell.
+    /// WeChat was asked lately, and could not be reached or did not tell.
     InDoubt,
-    /// WeChat was not asked of late.
+    /// WeChat was not asked lately.
     None,
 }
 
-/// Where a report comes from that WeChat rejected a token.
+/// Who says that WeChat rejected a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Witness {
     /// WeChat itself, in its answer to another call with the token.
@@ -132,14 +132,14 @@ impl ClientIdentity {
 }
 
 impl Unavailable {
-    /// The time to wait if the next success cannot be predicted: short enough to notice a `fetch` by another process, and
-    /// too long to cause load.
+    /// The time to wait if the next success cannot be predicted: short enough to notice a `fetch` by another process soon, and long
+    /// enough to cause no load.
     pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(10);
 
     /// The time to wait while an attempt to get one is under way.
     pub(crate) const DURING_ATTEMPT: Duration = Duration::from_secs(5);
 
-    /// A token or ticket is unavailable for an unknown time.
+    /// Returns the error for a token or ticket that is unavailable for an unknown time.
     pub(crate) fn for_now(why: &str) -> Unavailable {
         Unavailable { why: why.to_owned(), retry_after: Unavailable::RETRY_AFTER }
     }
@@ -177,9 +177,9 @@ pub(crate) struct DocumentStatus {
     pub(crate) is_dead: bool,
     /// The last failure of this process to refresh it, if no success followed.
     pub(crate) failure: Option<RefreshFailure>,
-    /// Since when there is trouble with it, of which `on_trouble` is told; `None` if that is not known here.
+    /// When the trouble with it began that `on_trouble` is told of; `None` if there is none, or if it is not known here.
     pub(crate) trouble_since: Option<UtcDateTime>,
-    /// What WeChat answered to the last request, and when, if it refused and that still holds.
+    /// WeChat's answer to the last request, and its time, if it is a refusal that still holds.
     pub(crate) refusal: Option<(Refusal, UtcDateTime)>,
 }
 
@@ -188,7 +188,7 @@ pub(crate) struct DocumentStatus {
 pub(crate) struct Published {
     pub(crate) appid: String,
     pub(crate) created_at: UtcDateTime,
-    /// When it ends; of a document from the future, when the life ends that may be promised for it now.
+    /// The time of expiry; for a document from the future, the end of the life left.
     pub(crate) expires_at: UtcDateTime,
     /// The life it had when it was new.
     pub(crate) expires_in: Duration,
@@ -204,7 +204,7 @@ pub(crate) struct Published {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Problem {
     Missing,
-    /// It cannot be read, for this reason. There may be a good one.
+    /// It cannot be read, for this reason. It may be a good one.
     Unreadable(String),
     /// It is not a document, for this reason.
     Damaged(String),
@@ -248,7 +248,7 @@ pub(crate) struct RefreshStatus {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RefreshFailure {
     pub(crate) at: UtcDateTime,
-    /// What failed, as clients are told it, in English and Chinese: nothing about this machine.
+    /// What failed, in English and Chinese, for clients: it says nothing about this machine.
     pub(crate) message: String,
 }
 
@@ -260,7 +260,7 @@ pub(crate) struct HookStatus {
 }
 
 impl AccountStatus {
-    /// The status of an account, with that of each of its documents as `look` returns it.
+    /// Returns the status of an account. `look` returns the status of each of its documents.
     pub(crate) fn new(
         account: &Account,
         mut look: impl FnMut(&DocumentKind) -> DocumentStatus,
@@ -280,7 +280,7 @@ impl AccountStatus {
 }
 
 impl DocumentStatus {
-    /// The status of the account's document of this kind, as it was read.
+    /// Returns the status of the account's document of this kind. `document` is what was read.
     pub(crate) fn new(
         account: &Account,
         kind: &DocumentKind,
@@ -297,7 +297,7 @@ impl DocumentStatus {
         }
     }
 
-    /// Its state in a word.
+    /// Returns the state of the document.
     pub(crate) fn state(&self) -> DocumentState {
         match &self.published {
             // First: a document whose token was found dead has ended, too.
@@ -311,19 +311,19 @@ impl DocumentStatus {
         }
     }
 
-    /// Whether it is handed out.
+    /// Whether the document is handed out.
     pub(crate) fn is_live(&self) -> bool {
         matches!(self.state(), DocumentState::Live | DocumentState::Due)
     }
 
-    /// The life that may be promised for it, whatever WeChat said of it; zero if there is no document.
+    /// Returns the life that may be promised for the document, even if WeChat called it dead; zero if there is no document.
     pub(crate) fn life(&self) -> Duration {
         self.published.as_ref().map_or(Duration::ZERO, |published| published.life)
     }
 }
 
 impl DocumentState {
-    /// The word by which scripts know it.
+    /// Returns the word for scripts.
     pub(crate) fn word(self) -> &'static str {
         match self {
             DocumentState::Live => "live",
