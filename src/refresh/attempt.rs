@@ -21,9 +21,9 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 /// On the classic API that invalidates the published token.
 pub(super) const MIN_ATTEMPT: Duration = Duration::from_millis(500);
 
-/// An attempt whose request is to be sent now.
-pub(super) struct Attempt {
-    /// Before the request is sent.
+/// The times of a request that is to be sent now.
+pub(super) struct RequestTiming {
+    /// The instant before the request is sent.
     pub(super) requested_at: Timestamp,
     /// How long the answer may take.
     pub(super) timeout: Duration,
@@ -50,7 +50,7 @@ impl Refresh<'_> {
         transaction: &mut Transaction<'_>,
         session: &mut Option<RecordSession<'_>>,
         deadline: Instant,
-    ) -> Result<Attempt, RefreshError> {
+    ) -> Result<RequestTiming, RefreshError> {
         if self.ending.is_some_and(Ending::begin) {
             return Err(anyhow!(TOLD_TO_END.text()).into());
         }
@@ -74,11 +74,11 @@ impl Refresh<'_> {
         let timeout = timeout.inspect_err(|_| {
             session.iter_mut().for_each(|session| session.note_unsent(requested_at.wall));
         })?;
-        Ok(Attempt { requested_at, timeout })
+        Ok(RequestTiming { requested_at, timeout })
     }
 
-    /// Returns the time for an attempt, whose request is sent before the lease ends: one that comes later, because this process
-    /// was stopped, would be one too many. Fails if the lease is lost.
+    /// Returns the time for an attempt. Its request is sent before the lease ends: afterwards, because this process was stopped, another
+    /// process may have sent its own. Fails if the lease is lost.
     fn timeout_under_lease(
         &self,
         transaction: &Transaction<'_>,

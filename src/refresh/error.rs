@@ -15,10 +15,10 @@ use crate::upstream::UpstreamError;
 /// Why there is no new token. The published document stays; after a lost answer it expires earlier.
 #[derive(Debug)]
 pub(crate) enum RefreshError {
-    /// None was issued, and the published token is as good as before.
+    /// No token was issued, and the published one is as good as before.
     Upstream(UpstreamError),
-    /// A token may have been minted and was not received. The published one may be invalid after the overlap, and its
-    /// document expires then.
+    /// A token may have been minted and was not received. The published token may be invalid after the overlap; its document
+    /// expires then.
     AnswerLost { error: UpstreamError, ends_at: UtcDateTime },
     /// Another process held the lock until the deadline.
     Locked,
@@ -50,7 +50,7 @@ impl RefreshError {
     }
 }
 
-/// Describes what an answer that may be lost costs.
+/// Returns sentences for people about what a lost answer costs.
 pub(crate) fn answer_lost(ends_at: UtcDateTime) -> String {
     let ends = local(ends_at);
     in_both(

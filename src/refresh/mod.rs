@@ -1,5 +1,6 @@
-//! Refreshes one document: if it is due, acquires the lease to publish, looks again, requests a new token and publishes it.
-//! Clock, token source and store come in as arguments. Does not know who runs it, nor what is reported about it.
+//! Refreshes one document: looks whether it is due, acquires the lease to publish, looks again, requests a token and publishes it.
+//! [`Refresh::run`] is the order of these steps. Clock, token source and store are arguments. Does not know who runs it, nor what is
+//! reported about it.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use crate::sabotage::{Bug, has_bug};
 use crate::store::{Found, Lease, Predecessor, Store};
 use crate::upstream::{IssuedToken, RefreshMode, TokenSource, UpstreamError};
 
-use attempt::{Attempt, MIN_ATTEMPT};
+use attempt::{MIN_ATTEMPT, RequestTiming};
 pub(crate) use error::{RefreshError, answer_lost};
 pub(crate) use record::RecordContext;
 use record::RecordSession;
@@ -67,32 +68,31 @@ messages! {
 /// The result of a refresh. The document is the one that is published now.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// The published token satisfies the request; none was requested.
+    /// The published token satisfies the request. No token was requested.
     Kept(Document),
-    /// Another token than before is published.
+    /// A token other than before is published.
     Renewed(Document),
-    /// The published token was issued again, which is normal on `stable`. The document has the lifetime stated now.
+    /// The published token was issued again, which is normal on `stable`. The document has the lifetime that was stated this time.
     Confirmed(Document),
 }
 
 /// The refresh of one document.
 pub(crate) struct Refresh<'a> {
-    /// The name of the document for which it is done.
     pub(crate) name: DocumentName<'a>,
     /// The document's place, for messages.
     pub(crate) place: &'a str,
-    /// Empty if unknown, which only a mirror may be.
+    /// Empty if unknown, as only a mirror's may be.
     pub(crate) appid: &'a str,
     pub(crate) rules: Rules,
     pub(crate) refresh_before: Duration,
     pub(crate) clock: &'a dyn Clock,
     pub(crate) source: &'a dyn TokenSource,
     pub(crate) store: &'a dyn Store,
-    /// The token of which WeChat says that it is dead. Its document's life ends before another one is requested.
+    /// The token that WeChat says is dead. Its document's life ends before another token is requested.
     pub(crate) dead: Option<&'a Secret>,
-    /// Defers the end of the process while an answer is on its way. `None` in a process whose event loop does that.
+    /// Defers the end of the process while an answer is on its way. `None` in `serve`, whose event loop does that.
     pub(crate) ending: Option<&'a Ending>,
-    /// `None` if nothing is remembered across runs.
+    /// What it needs to use the record of earlier runs; `None` if there is no such record.
     pub(crate) record: Option<RecordContext<'a>>,
 }
 
@@ -249,7 +249,7 @@ impl Refresh<'_> {
             TokenRequest::OtherThan(rejected) if document.token == *rejected => {
                 has_bug(Bug::RejectedTokenKept)
             }
-            // Another token than the rejected one is good while it lives, due or not.
+            // Any other token than the rejected one is good while it lives, due or not.
             TokenRequest::OtherThan(_) => !document.left(now).is_zero(),
             TokenRequest::Live => {
                 self.is_fresh(&document) && !record::has_other_secret(self, &document)
@@ -258,7 +258,7 @@ impl Refresh<'_> {
         Ok(if is_kept { Decision::Keep(document) } else { Decision::Replace(Some(document)) })
     }
 
-    /// Whether nothing is to be asked by the document's age alone.
+    /// Whether the document is too young for a request, by its age alone.
     fn is_fresh(&self, document: &Document) -> bool {
         let now = self.clock.now();
         match self.rules {
@@ -288,7 +288,7 @@ impl Refresh<'_> {
         let mut pauses = PAUSES.iter();
         self.check_time(deadline)?;
         loop {
-            let Attempt { requested_at, timeout } =
+            let RequestTiming { requested_at, timeout } =
                 self.begin_attempt(mode, transaction, session, deadline)?;
             let err = match self.source.request_token(mode, timeout) {
                 Ok(issued) if Some(&issued.token) == unwanted && self.can_force_after(mode) => {
@@ -343,9 +343,9 @@ impl Refresh<'_> {
 
     /// Returns the token that is not wanted, and the mode of the first request.
     ///
-    /// The unwanted token may have been replaced at WeChat already, by another program or by a request whose answer was lost.
-    /// Then a normal request returns the good one. Forcing would invalidate that in turn, and the one before it at once, and
-    /// counts against 20 a day.
+    /// The first request is a normal one even where another token is wanted. The unwanted token may have been replaced at WeChat
+    /// already, by another program or by a request whose answer was lost; then a normal request returns the current token. A forced
+    /// request would invalidate this one, end the one before it at once, and count against 20 a day.
     fn first_request<'b>(
         &self,
         request: &'b TokenRequest,
@@ -382,9 +382,9 @@ impl Refresh<'_> {
         }
     }
 
-    /// Returns the document for a token issued to a request of `requested_at`; answers to earlier ones were lost since
-    /// `answer_lost_since`, and before that for so long that a token may have `spent` this much of its life. `None` if the token
-    /// has expired.
+    /// Returns the document for a token issued to the request of `requested_at`; `None` if the token has expired. If answers to
+    /// earlier requests of this run were lost, the first of them was sent at `answer_lost_since`. A token may have `spent` this much of
+    /// its life because of lost answers to earlier runs.
     fn document(
         &self,
         issued: IssuedToken,
@@ -396,8 +396,8 @@ impl Refresh<'_> {
         let document = |at| Document::new(self.appid, issued.token.clone(), issued.expires_in, at);
         match (self.rules, published) {
             (Rules::Stable | Rules::Classic | Rules::Mirror, _) => Some(document(requested_at)),
-            // WeCom's documentation does not say which lifetime an answer states for a token that was issued before,
-            // in an answer received here or in a lost one.
+            // WeCom's documentation does not say which lifetime an answer states for a token that an earlier answer had,
+            // received or lost.
             (Rules::Work, Some(published))
                 if published.token == issued.token && !has_bug(Bug::WorkLifeNotCapped) =>
             {
@@ -424,7 +424,7 @@ impl Refresh<'_> {
         }
     }
 
-    /// Whether a forced request can bring another token than one in this mode did.
+    /// Whether a forced request can bring another token after a request in this mode.
     fn can_force_after(&self, mode: RefreshMode) -> bool {
         matches!(self.rules, Rules::Stable | Rules::Mirror) && mode == RefreshMode::Normal
     }

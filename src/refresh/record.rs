@@ -1,6 +1,6 @@
-//! What a refresh remembers across runs: WeChat is not asked with a secret, or within a quota, that was refused a short
-//! time ago; answers that are lost are rationed where each of them costs a token; and a secret that is not the one that
-//! got the published token is noticed. The store keeps the record.
+//! How a refresh uses the record that earlier runs left, and that the store keeps. A request that WeChat refused a short time ago is
+//! not repeated. Requests are rationed after lost answers, where each of these costs a token. A secret other than the one that got
+//! the published token is noticed.
 
 use std::time::{Duration, Instant};
 
@@ -16,23 +16,23 @@ use crate::sabotage::{Bug, has_bug};
 use crate::store::{Lease, LostRequests, Record};
 use crate::upstream::{Credential, CredentialHashes, Liveness, Probe, RefreshMode, UpstreamError};
 
-/// The time for the probe of a token that another secret got.
+/// The time for a probe of the published token.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How a refresh remembers.
+/// What a refresh needs to use the record.
 #[derive(Clone, Copy)]
 pub(crate) struct RecordContext<'a> {
     pub(crate) credential: &'a dyn Credential,
     pub(crate) probe: &'a dyn Probe,
-    /// Whether WeChat is asked whatever is remembered, because the operator may have removed the cause.
+    /// Whether WeChat is asked whatever the record says, because the operator may have removed the cause.
     pub(crate) asks_anyway: bool,
-    /// Whether the document is got with the secret itself, as a token is. A ticket is got with a token.
+    /// Whether the document is a token's, which is requested with the secret itself. A ticket is requested with a token.
     pub(crate) is_of_token: bool,
-    /// Whether a token that was reported as rejected stays if WeChat honours it.
+    /// Whether a token that was reported as rejected is probed, and stays if WeChat honours it.
     pub(crate) keeps_honoured: bool,
 }
 
-/// What is remembered in one turn to publish.
+/// The record in use by one refresh, which holds the lease to publish.
 pub(super) struct RecordSession<'a> {
     refresh: &'a Refresh<'a>,
     context: RecordContext<'a>,
@@ -42,12 +42,12 @@ pub(super) struct RecordSession<'a> {
     written: Option<Record>,
     /// When the last request was sent that mints a token.
     requested_at: Option<UtcDateTime>,
-    /// The requests without an answer that other hosts know of; `None` if the place is this host's alone.
+    /// The requests without an answer that all hosts know of; `None` if the place is this host's alone.
     shared: Option<LostRequests>,
 }
 
 impl<'a> RecordSession<'a> {
-    /// Reads the record. Returns `None` if nothing is remembered for this upstream.
+    /// Reads the record. Returns `None` if there is none for this upstream.
     pub(super) fn begin(refresh: &'a Refresh<'a>) -> Option<RecordSession<'a>> {
         let context = refresh.record?;
         let written = refresh.store.record(refresh.appid, refresh.clock.now().wall);
@@ -64,13 +64,13 @@ impl<'a> RecordSession<'a> {
         })
     }
 
-    /// Whether requests are noted before they are sent. On classic one mints a token, and on WeCom it may be the one from which
-    /// a token has its age.
+    /// Whether requests are noted before they are sent. On classic each request mints a token; on WeCom, a token's age may count from
+    /// a request whose answer was lost.
     fn notes_requests(&self) -> bool {
         matches!(self.refresh.rules, Rules::Classic | Rules::Work)
     }
 
-    /// Takes in what other hosts know of requests without an answer: which of them count, it knows no better than this one.
+    /// Adds the requests without an answer that other hosts know of to the record.
     pub(super) fn take_in(
         &mut self,
         lease: &dyn Lease,
@@ -81,7 +81,7 @@ impl<'a> RecordSession<'a> {
         }
         let Some(lost) = lease.lost()? else { return Ok(()) };
         self.record.lost_mut().add(&lost);
-        // Another token than the published one is issued after it, by whichever host it was published.
+        // A token other than the published one was issued after it, whichever host published it.
         if let (Rules::Work, Some(published)) = (self.refresh.rules, published) {
             self.record.lost_mut().forget_until(published.created_at.wall);
         }
@@ -90,7 +90,8 @@ impl<'a> RecordSession<'a> {
         Ok(())
     }
 
-    /// Returns the requests without an answer, if other hosts do not know them yet. They are told now.
+    /// Returns the requests without an answer if other hosts do not know them yet. The caller tells these hosts: from now on they count
+    /// as known.
     pub(super) fn unshared(&mut self) -> Option<&LostRequests> {
         let (shared, lost) = (self.shared.as_mut()?, self.record.lost());
         if shared == lost {
@@ -100,7 +101,7 @@ impl<'a> RecordSession<'a> {
         Some(lost)
     }
 
-    /// Fails if WeChat is not to be asked now.
+    /// Fails if the record says that WeChat is not to be asked now.
     pub(super) fn check(&self) -> Result<(), UpstreamError> {
         if self.context.asks_anyway {
             return Ok(());
@@ -123,13 +124,13 @@ impl<'a> RecordSession<'a> {
         }
     }
 
-    /// Returns the command that asks WeChat all the same.
+    /// Returns the command that asks WeChat whatever the record says.
     fn at_once(&self) -> String {
         command("fetch", Some(self.refresh.name.account), &["--force"])
     }
 
-    /// Asks WeChat whether it honours the token of a document that is not due and was got with another secret. Returns `None`
-    /// where a request for a token costs none, and no question is needed. The document is kept unless its token is dead.
+    /// Asks WeChat whether it honours the token of a document that is not due and was got with another secret. The document is kept
+    /// unless the token is dead. Returns `None` without asking where a request for a token invalidates none.
     pub(super) fn verdict(&mut self, document: &Document, deadline: Instant) -> Option<Liveness> {
         if self.refresh.rules != Rules::Classic {
             return None;
@@ -155,19 +156,19 @@ impl<'a> RecordSession<'a> {
         Some(verdict)
     }
 
-    /// Asks WeChat whether it honours the token of a document that was reported as rejected, where it is to be kept then.
+    /// Asks WeChat whether it honours the token of a document that was reported as rejected; `None` if such a token is not to be kept.
     pub(super) fn verdict_on_report(
         &self,
         document: &Document,
         deadline: Instant,
     ) -> Option<Liveness> {
-        // Half of the time is for a request.
+        // The other half of the time is for a request.
         let timeout = PROBE_TIMEOUT.min(self.refresh.clock.until(deadline) / 2);
         let probe = || self.context.probe.probe(&document.token, timeout);
         self.context.keeps_honoured.then(probe)
     }
 
-    /// Notes that a request is about to be sent. Its answer counts as lost from now on: this process may end before it comes.
+    /// Notes that a request is about to be sent. Its answer counts as lost until it comes: this process may end before.
     pub(super) fn note_request(&mut self, at: UtcDateTime) {
         if self.notes_requests() && !has_bug(Bug::LostAnswersNotCounted) {
             self.requested_at = Some(at);
@@ -181,13 +182,13 @@ impl<'a> RecordSession<'a> {
         self.record.lost_mut().note_answer(at);
     }
 
-    /// Notes why the request of `at` brought no token.
+    /// Notes the error of the request of `at`.
     pub(super) fn note_error(&mut self, error: &UpstreamError, mode: RefreshMode, at: UtcDateTime) {
         if !error.may_have_minted() || has_bug(Bug::LostAnswersTakenForAnswers) {
             self.record.lost_mut().note_answer(at);
         }
         if let UpstreamError::Refused(refusal) = error {
-            // The quota of forced requests, which says nothing about normal ones.
+            // The quota of forced requests says nothing about normal ones.
             let is_forced_quota = self.refresh.rules == Rules::Stable
                 && mode == RefreshMode::Forced
                 && refusal.class() == Class::Quota;
@@ -198,20 +199,20 @@ impl<'a> RecordSession<'a> {
         }
     }
 
-    /// Returns how much of its life a token may have spent that WeCom returned to a request of `at` and that was not published
-    /// before: it was issued in an answer that was lost, to an earlier run, and no answer has come since.
+    /// Returns how much of its life a token may have spent that WeCom returned to the request of `at` and that is new here: it may have
+    /// been issued to an earlier run whose answer was lost. Zero if an answer has come since.
     pub(super) fn spent(&self, life: Duration, at: UtcDateTime) -> Duration {
         let since = self.record.lost().since(life, at);
         since.map_or(Duration::ZERO, |since| (at - since).try_into().unwrap_or_default())
     }
 
-    /// Notes that the last request was answered with a token. The record is written when this is published.
+    /// Notes that the last request was answered with a token. Does not write the record.
     pub(super) fn note_token(&mut self) {
         let requested_at = self.requested_at.take();
         settle(self.record.lost_mut(), self.refresh.rules, requested_at);
     }
 
-    /// Leaves the record for the next run, if it has changed. The lease is held.
+    /// Writes the record for the next run, if it has changed. The lease is held.
     pub(super) fn write(&mut self) {
         if is_changed(&self.record, self.written.as_ref()) {
             self.refresh.store.write_record(&self.record, self.refresh.clock);
@@ -219,11 +220,11 @@ impl<'a> RecordSession<'a> {
         }
     }
 
-    /// Notes that the document was published in place of `before`, in answer to the last request. The lease is held.
+    /// Notes that the document of the last answer was published in place of `before`, and writes the record. The lease is held.
     pub(super) fn note_published(mut self, document: &Document, before: Option<&Document>) {
         self.note_token();
         let RecordSession { refresh, context, mut record, written, .. } = self;
-        // The secret may have been changed since.
+        // Hashed anew: the secret may have been changed since the session began.
         let Some(hashes) = context.credential.hashes(record.salt()) else { return };
         record.forget_refusal(&hashes.request);
         if context.is_of_token {
@@ -250,7 +251,7 @@ impl<'a> RecordSession<'a> {
     }
 }
 
-/// Whether the document's token was got with another secret than the present one. `false` also if that is not known.
+/// Whether the document's token was got with a secret other than the present one. `false` also if that is unknown.
 pub(super) fn has_other_secret(refresh: &Refresh<'_>, document: &Document) -> bool {
     let Some(context) = refresh.record.filter(|context| context.is_of_token) else { return false };
     let record = refresh.store.record(refresh.appid, refresh.clock.now().wall);
@@ -260,7 +261,7 @@ pub(super) fn has_other_secret(refresh: &Refresh<'_>, document: &Document) -> bo
     })
 }
 
-/// Whether this record says anything else than the one that was written last.
+/// Whether this record differs from the one that was written last.
 fn is_changed(record: &Record, written: Option<&Record>) -> bool {
     match written {
         Some(written) => written != record,
@@ -271,7 +272,7 @@ fn is_changed(record: &Record, written: Option<&Record>) -> bool {
 /// Notes that a token came in answer to the request of `requested_at`.
 fn settle(lost: &mut LostRequests, rules: Rules, requested_at: Option<UtcDateTime>) {
     match rules {
-        // Another token than this one is issued after it.
+        // A token that is new after this one was issued later than all of these requests.
         Rules::Work => lost.clear(),
         _ => requested_at.iter().for_each(|at| lost.note_answer(*at)),
     }

@@ -1,5 +1,4 @@
-//! What settles a request for a token before WeChat is asked for one: what another process did meanwhile, and what WeChat says of
-//! the published token.
+//! When no token has to be requested after all: another process got one meanwhile, or WeChat honours the published token.
 
 use std::time::Instant;
 
@@ -12,20 +11,20 @@ use crate::model::status::TokenRequest;
 use crate::sabotage::{Bug, has_bug};
 use crate::upstream::Liveness;
 
-/// What is known of the published token before another one is requested.
+/// What follows for the published token before another one is requested.
 pub(super) enum PublishedVerdict {
-    /// It stays.
+    /// It stays, and none is requested.
     Keep,
     /// WeChat says that it is dead.
     Dead,
-    /// WeChat was not asked, or could not be.
+    /// WeChat was not asked, or did not tell.
     Open,
 }
 
 impl Refresh<'_> {
-    /// Returns the outcome if another process requested a token during the wait for the lock, after which `document` is published
-    /// in place of `before`, or confirmed later than `confirmed_before`. WeChat's answer to it settles this request too, even if
-    /// that is the same token again, or one that is due from the start.
+    /// Returns the outcome if another process requested a token during the wait for the lock: `document` is published in place of
+    /// `before` now, or was confirmed after `confirmed_before`. WeChat's answer to that process settles this request too, even if it is
+    /// the same token again, or one that is due from the start.
     pub(super) fn settled_meanwhile(
         &self,
         document: &Document,
@@ -42,7 +41,7 @@ impl Refresh<'_> {
         Some(if is_same { Outcome::Confirmed(document) } else { Outcome::Kept(document) })
     }
 
-    /// Has WeChat asked about the token of the published document where it is not due, or was reported.
+    /// Asks WeChat about the published token if it is not due, or if it was reported as rejected.
     pub(super) fn verdict_before(
         &self,
         session: &mut RecordSession<'_>,
@@ -51,7 +50,7 @@ impl Refresh<'_> {
         deadline: Instant,
     ) -> PublishedVerdict {
         match request {
-            // Another secret got it.
+            // It is replaced only because another secret got it.
             TokenRequest::Live if self.is_fresh(document) && !has_bug(Bug::NoSecondLook) => {
                 match session.verdict(document, deadline) {
                     Some(Liveness::Alive | Liveness::Unknown(_)) => PublishedVerdict::Keep,
@@ -59,7 +58,7 @@ impl Refresh<'_> {
                     None => PublishedVerdict::Open,
                 }
             }
-            // Who reported it may be wrong.
+            // The report may be wrong.
             TokenRequest::OtherThan(_) if !document.left(self.clock.now()).is_zero() => {
                 match session.verdict_on_report(document, deadline) {
                     Some(Liveness::Alive) => PublishedVerdict::Keep,

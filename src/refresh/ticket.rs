@@ -25,14 +25,14 @@ pub(crate) struct TicketRefresh<'a> {
     pub(crate) upstream: &'a dyn TicketSource,
     /// Where the ticket is published.
     pub(crate) store: &'a dyn Store,
-    /// Whether a dead token is replaced here. If not, it is the error returned.
+    /// Whether a dead token is replaced here. If not, the error says that it is dead.
     pub(crate) replaces_dead_token: bool,
-    /// Set when another token was published on the way, whatever becomes of the ticket.
+    /// Whether another token was published on the way, whatever becomes of the ticket.
     pub(crate) has_renewed_token: Cell<bool>,
 }
 
 impl TicketRefresh<'_> {
-    /// Has a ticket published by `deadline` that is not due.
+    /// Publishes a ticket by `deadline`, unless one is published that is not due.
     pub(crate) fn run(&self, deadline: Instant) -> Result<Outcome, RefreshError> {
         if let Found::Document(document) = self.store.read()?
             && account::owns(self.token.appid, &document)

@@ -1,6 +1,6 @@
-//! Keeps the promise of the published document true while a token is requested. A request that mints a new token invalidates the
-//! published one after the overlap, even if its answer is lost. So the document's life is shortened before such a
-//! request, and restored only once it is certain that nothing was minted.
+//! Keeps the promise of the published document true while a token is requested. A request that mints a token invalidates the
+//! published one after the overlap, even if its answer is lost. So the document's life is shortened before such a request, and
+//! restored only if it is certain that no token was minted.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ messages! {
 }
 
 impl Refresh<'_> {
-    /// Whether this is a mirror's, and mirrors have this bug.
+    /// Whether this is the refresh of a mirror that has this deliberate bug.
     pub(super) fn has_bug_of_mirrors(&self, bug: Bug) -> bool {
         self.rules == Rules::Mirror && has_bug(bug)
     }
@@ -39,7 +39,7 @@ pub(super) struct Transaction<'a> {
     shortened: Option<Document>,
     /// Whether a request may have minted a token that was not received.
     is_answer_lost: bool,
-    /// Whether WeChat says that the published token is dead. Its life has ended then, and is not restored.
+    /// Whether WeChat says that the published token is dead. The document's life has ended then, and is not restored.
     is_dead: bool,
 }
 
@@ -69,12 +69,12 @@ impl<'a> Transaction<'a> {
         self.publisher.check_lease()
     }
 
-    /// Has all hosts that share the place know these requests without an answer. Fails if the lease has been lost.
+    /// Tells all hosts that share the place of these requests without an answer. Fails if the lease has been lost.
     pub(super) fn note_lost(&self, lost: &LostRequests) -> anyhow::Result<()> {
         self.publisher.note_lost(lost)
     }
 
-    /// Has them know what has become of the requests of `session`. If that fails, they count one too many.
+    /// Tells these hosts what has become of the requests of `session`. If that fails, they count one request too many.
     pub(super) fn share(&self, session: &mut RecordSession<'_>) {
         if let Some(lost) = session.unshared()
             && let Err(err) = self.note_lost(lost)
@@ -83,8 +83,8 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    /// Ends the published document's life, because WeChat says that its token is dead: no reader hands it out any more, also
-    /// if no other token can be had.
+    /// Ends the published document's life, because WeChat says that its token is dead: from now on no reader hands it out, even if no
+    /// other token can be had.
     pub(super) fn end(&mut self, now: Timestamp) -> anyhow::Result<()> {
         self.is_dead = true;
         match self.published.and_then(|published| published.ended(now)) {
@@ -93,13 +93,13 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    /// Returns how long the lease lasts at least, as it is known here.
+    /// Returns how long the lease lasts at least, as far as this process knows.
     pub(super) fn lease_left(&self) -> Duration {
         self.publisher.lease_left()
     }
 
-    /// Shortens the published document's life to what a mint at `requested_at` would leave of it. Later mints leave no
-    /// less, so that only the first call has an effect.
+    /// Shortens the published document's life to what a mint at `requested_at` would leave of it. Only the first call has an effect:
+    /// later mints leave no less.
     pub(super) fn shorten_before_mint(&mut self, requested_at: Timestamp) -> anyhow::Result<()> {
         if self.shortened.is_none()
             && !self.is_dead
@@ -117,8 +117,8 @@ impl<'a> Transaction<'a> {
         self.is_answer_lost = !has_bug(Bug::LostAnswerTakenForNone);
     }
 
-    /// Publishes the new document, as the last thing under the lease but for the record. All hosts know from then on the
-    /// requests that are `lost` still, if that changes.
+    /// Publishes the new document. Afterwards only the record is written under the lease. With `lost`, all hosts that share the place
+    /// are told of the requests that are still without an answer.
     pub(super) fn commit(
         &mut self,
         document: &Document,
@@ -128,12 +128,13 @@ impl<'a> Transaction<'a> {
         self.publisher.publish(document, rules, lost)
     }
 
-    /// Leaves the published document, which the answer of `at` has confirmed, untouched. Returns whether that was possible.
+    /// Leaves the published document untouched, and notes that the answer of `at` has confirmed it. Returns false if the document has
+    /// to be published again.
     pub(super) fn confirm(&self, at: Timestamp) -> bool {
         self.shortened.is_none() && !self.is_dead && self.publisher.confirm(at.wall)
     }
 
-    /// Restores the document after `why`, unless its token may have been invalidated. Returns the failure to report.
+    /// Restores the document after the failure `why`, unless its token may have been invalidated. Returns the failure to report.
     pub(super) fn roll_back(self, why: RefreshError, now: Timestamp) -> RefreshError {
         let (Some(shortened), Some(published)) = (self.shortened, self.published) else {
             return why;

@@ -1,6 +1,6 @@
-//! When `on_trouble` is told, and what: once when refreshing a document fails in a way that needs a person or threatens the
-//! document's life, and once when it is well again. What was told is in the record that runs and processes of one host
-//! share. Does not know who refreshes, nor when.
+//! Tells the hook `on_trouble` of a document: once when refreshing it fails in a way that needs a person or threatens its life, and
+//! once when it works again. What was told is in the record that all runs and processes of a host share. Does not know who
+//! refreshes, nor when.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -20,16 +20,16 @@ use crate::os::hook::HookFailure;
 use crate::store::{RecordChange, Store, TroubleClaim, TroubleEvent};
 use crate::upstream::UpstreamError;
 
-/// A failure after which asking again is pointless for this long needs a person, or a quota's day.
+/// A failure after which another request is pointless for this long ends only by a person, or with the day of a quota.
 const LASTING: Duration = Duration::from_secs(5 * 60);
 
-/// How much longer than the hook's own time another process leaves the telling to this one.
+/// How long after the hook's own time limit another process still leaves the telling to this one.
 const CLAIM_MARGIN: Duration = Duration::from_secs(10);
 
-/// How long the lock is waited for to note what was told: longer than another process holds it to ask WeChat.
+/// How long the lock is waited for to note what was told: longer than another process holds it for a request to WeChat.
 const NOTE_PATIENCE: Duration = Duration::from_secs(60);
 
-/// The pause before what was told is noted again.
+/// The pause before another try to note it.
 const NOTE_PAUSE: Duration = Duration::from_millis(50);
 
 /// The longest message that is told, in characters.
@@ -46,19 +46,19 @@ pub(crate) struct TroubleCause {
     reach: Reach,
 }
 
-/// What ends a failure.
+/// What can end a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reach {
-    /// The next attempt may.
+    /// The next attempt.
     Passing,
     /// A person, or the day of a quota.
     Lasting,
-    /// A person, if it is of this host. A Redis comes back by itself.
+    /// A person, if the fault is this host's. A Redis comes back by itself.
     Local,
 }
 
 impl TroubleCause {
-    /// Returns the cause that a failed refresh is; `None` if the failure says nothing of the document itself.
+    /// Returns the cause of a failed refresh; `None` if the failure says nothing of the document itself.
     pub(crate) fn of(failure: &RefreshError) -> Option<TroubleCause> {
         let (errcode, reach) = match failure {
             RefreshError::Upstream(error) | RefreshError::AnswerLost { error, .. } => {
@@ -71,17 +71,17 @@ impl TroubleCause {
         Some(TroubleCause { errcode, message: failure.to_string(), reach })
     }
 
-    /// Returns the cause that an account is which cannot be connected: its secret, say, cannot be read.
+    /// Returns the cause for an account that cannot be connected, because its secret cannot be read, say.
     pub(crate) fn of_config(failure: &anyhow::Error) -> TroubleCause {
         TroubleCause::lasting(format!("{failure:#}"))
     }
 
-    /// Returns the cause that only a person, or the day of a quota, ends.
+    /// Returns a cause that ends only by a person, or with the day of a quota.
     pub(crate) fn lasting(message: String) -> TroubleCause {
         TroubleCause { errcode: None, message, reach: Reach::Lasting }
     }
 
-    /// Whether it is trouble, of a document of `account` that is due with `margin` left and has this much life left.
+    /// Whether this failure is trouble for a document of `account` that has this much `life` left, and is due once `margin` is left.
     pub(crate) fn is_trouble(&self, account: &Account, margin: Duration, life: Duration) -> bool {
         let needs_person = match (self.reach, &account.location) {
             (Reach::Lasting, _) | (Reach::Local, Location::File(_)) => true,
@@ -98,10 +98,10 @@ fn of_upstream(error: &UpstreamError) -> Option<(Option<i64>, Reach)> {
         false => Reach::Passing,
     };
     match error {
-        // The token's own trouble.
+        // That is the token's trouble, and not the ticket's.
         error if error.is_dead_token() => None,
         UpstreamError::NoToken | UpstreamError::Withheld => None,
-        // Not the rest of the wait: that becomes shorter than the limit.
+        // By the whole wait of the refusal: what is left of it becomes shorter than the limit.
         UpstreamError::Refused(refusal) | UpstreamError::StillRefused { refusal, .. } => {
             Some((Some(refusal.code), is_lasting(refusal.retry_after())))
         }
@@ -114,8 +114,8 @@ fn of_upstream(error: &UpstreamError) -> Option<(Option<i64>, Reach)> {
 #[derive(Clone, Debug)]
 pub(crate) enum RefreshCondition {
     Well {
-        /// The published token, if WeChat was not asked about it. If it is the one that could not be replaced, nothing is
-        /// well.
+        /// The published token, if WeChat was not asked about it. If it is the rejected one that could not be replaced, the trouble
+        /// goes on.
         kept: Option<Secret>,
     },
     Trouble {
@@ -134,7 +134,7 @@ impl RefreshCondition {
     }
 }
 
-/// Whether `on_trouble` knows what there is to know.
+/// What came of telling `on_trouble`.
 #[derive(Debug)]
 pub(crate) enum Telling {
     /// It has been told now.
@@ -157,7 +157,7 @@ pub(crate) struct TroubleSubject<'a> {
 }
 
 impl TroubleSubject<'_> {
-    /// Tells the account's `on_trouble` of this condition, unless it knows of it. Blocks while that runs; `is_over` ends it.
+    /// Runs the account's `on_trouble` for this condition, unless it was told of it. Blocks while the hook runs; `is_over` ends it.
     pub(crate) fn tell(&self, condition: &RefreshCondition, is_over: &dyn Fn() -> bool) -> Telling {
         let TroubleSubject { account, kind, store, clock, .. } = *self;
         let (Some(hook), event) = (&account.on_trouble, condition.event()) else {
@@ -165,7 +165,7 @@ impl TroubleSubject<'_> {
         };
         let appid = account.appid.as_deref().unwrap_or_default();
         let now = clock.now().wall;
-        // Nearly always.
+        // The usual case, which costs no lock.
         if event == TroubleEvent::End
             && !store.record(appid, now).is_some_and(|it| it.has_trouble())
         {
@@ -184,12 +184,12 @@ impl TroubleSubject<'_> {
         let since = match (changed, claim.get()) {
             (RecordChange::NotMade, _) | (_, TroubleClaim::Held) => return Telling::Later,
             (_, TroubleClaim::Needless) => return Telling::Needless,
-            // A trouble that cannot be noted may be the trouble itself.
+            // Told even if it could not be noted: the fault that keeps it from being noted may be the trouble.
             (RecordChange::Kept | RecordChange::Lost, TroubleClaim::Ours(since)) => since,
         };
         let document = account.location.path(kind);
         let told = hook.run(&account.name, &document, &self.variables(condition, since), is_over);
-        // Otherwise its begin would be told again, and its end never.
+        // Without this note the begin would be told again, and the end never.
         let patience = clock.instant() + NOTE_PATIENCE;
         let note =
             || store.change_record(appid, clock, &|record| record.note_told(event, told.is_ok()));
@@ -202,7 +202,7 @@ impl TroubleSubject<'_> {
         }
     }
 
-    /// The variables of the hook, without any secret.
+    /// Returns the variables of the hook. They hold no secret.
     fn variables(
         &self,
         condition: &RefreshCondition,

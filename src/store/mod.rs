@@ -1,5 +1,6 @@
-//! Where documents are published: in files, or in a Redis that many hosts share. A store keeps one document, and leases
-//! the right to replace it to one process at a time. Knows nothing of when a document is due, and never calls WeChat.
+//! Where documents are published: in files, or in a Redis that many hosts share. A [`Store`] keeps one document. It gives the right to
+//! replace it, a [`Lease`], to one process at a time, and a prepared lease is a [`Publisher`]. Readers need none of these. Knows
+//! nothing of when a document is due, and never calls WeChat.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -57,13 +58,13 @@ messages! {
     }
 }
 
-/// Opens stores, and owns what those in Redis share: connections, and the threads that follow keys. A command makes one
-/// and hands it down. Cheap to clone; clones share everything.
+/// Opens stores, and owns what stores in Redis share: connections, and the threads that follow keys. A command makes one value and
+/// hands it down. Cheap to clone; clones share everything.
 #[derive(Clone)]
 pub(crate) struct Stores {
     clock: Arc<dyn Clock>,
     redis: Arc<RedisPool>,
-    /// A document that an account without one takes over, if it is in the same directory and has its AppID.
+    /// A document that an account without one takes over, if it is in the account's directory and has its AppID.
     predecessor: Option<Arc<Path>>,
 }
 
@@ -77,15 +78,15 @@ impl Stores {
         }
     }
 
-    /// Returns the stores for a run that may take `timeout`, of which nothing in Redis takes more but the publishing of a token
-    /// that was received.
+    /// Returns the stores for a run that ends at `ends_at` and may take `timeout`. No step in Redis takes longer, except the publishing
+    /// of a token that was received.
     pub(crate) fn within(self, timeout: Duration, ends_at: Instant) -> Stores {
         let pool = RedisPool::new(Arc::clone(&self.clock), Some(RunLimit { ends_at, timeout }));
         Stores { redis: Arc::new(pool), ..self }
     }
 
-    /// Returns the stores in which an account without a document takes over this one, if it is in the same directory and has
-    /// its AppID. Its tickets are beside it.
+    /// Returns the stores in which an account without a document takes over this one, and the tickets beside it, if it is in the
+    /// account's directory and has its AppID.
     pub(crate) fn taking_over(self, predecessor: Option<PathBuf>) -> Stores {
         Stores { predecessor: predecessor.map(Arc::from), ..self }
     }
@@ -122,7 +123,7 @@ impl Stores {
         }
     }
 
-    /// Tries whether documents can be published. Leaves nothing behind.
+    /// Tries whether documents can be published. Publishes none, and leaves nothing behind.
     pub(crate) fn try_publishing(&self, location: &Location) -> PublishTrial {
         match location {
             Location::File(path) => {
@@ -148,8 +149,7 @@ impl Stores {
         }
     }
 
-    /// Returns what earlier runs on this host remember of the document's requests, if they are of this AppID. Changes
-    /// nothing.
+    /// Returns the record that earlier runs on this host left for the document, if it is of this AppID. Changes nothing.
     pub(crate) fn record(
         &self,
         location: &Location,
@@ -160,7 +160,7 @@ impl Stores {
         RecordFile::beside(&location.path(kind)).read(appid, now)
     }
 
-    /// Waits until each Redis was asked for all keys that are watched so far, but no longer than it has to answer.
+    /// Waits until each Redis was asked for all keys that are watched so far, but no longer than its timeout.
     pub(crate) fn await_first_look(&self) {
         self.redis.await_first_look();
     }
@@ -171,7 +171,7 @@ impl Stores {
         self.redis.look();
     }
 
-    /// Ends the threads that follow Redis, and waits for them, for a moment at most. What is watched no longer changes.
+    /// Ends the threads that follow Redis, and waits a moment at most for their end. Watched documents change no more.
     pub(crate) fn end(&self) {
         self.redis.end();
     }
@@ -194,32 +194,32 @@ impl Stores {
     }
 }
 
-/// What a store has for an account.
+/// What was found at a document's place.
 #[derive(Debug)]
 pub(crate) enum Found {
     Nothing,
-    /// Something that is no document; says where, and what is wrong with it.
+    /// Something that is no document. The text says where it is, and what is wrong with it.
     Damaged(String),
     Document(Document),
 }
 
-/// A live document to take over.
+/// A live document that an account takes over.
 pub(crate) struct Predecessor {
     pub(crate) document: Document,
-    /// Until it is dropped, no process replaces the document.
+    /// While it is held, no process replaces the document.
     _lock: FileLock,
 }
 
 /// The place of one document.
 pub(crate) trait Store {
-    /// Reads the published document. An error means that it is not known whether there is one.
+    /// Reads the published document. After an error it is unknown whether there is one.
     fn read(&self) -> Result<Found>;
 
     /// Waits for the exclusive right to publish. Returns `None` if another process held it until `deadline`.
     fn acquire(&self, clock: &dyn Clock, deadline: Instant) -> Result<Option<Box<dyn Lease>>>;
 
-    /// Returns the published document as far as it is known without waiting, or `None` if it was lost, is damaged, or
-    /// cannot be read: the refresh reports that.
+    /// Returns the published document as last known, without waiting for it. `None` if there is none, or if it is damaged or cannot be
+    /// read; a refresh reports that.
     fn last_known(&self) -> Option<Document> {
         match self.read() {
             Ok(Found::Document(document)) => Some(document),
@@ -227,36 +227,35 @@ pub(crate) trait Store {
         }
     }
 
-    /// Applies what may have changed since the document was published: the mode of its file, the owner of its directory, and
+    /// Applies settings that may have changed since the document was published: the mode of its file, the owner of its directory, and
     /// the keys of `[redis] also`.
     fn apply_settings(&self) -> Result<()> {
         Ok(())
     }
 
-    /// Returns the live document that this place takes over, if it has none: that of the account of the command line, with
-    /// this AppID. Removes one that has expired. Waits for a process that publishes there, but not until `deadline`. Called
-    /// by the holder of the lease.
+    /// Returns the live document with this AppID that this place may take over: the one of the command line's account. Removes it if
+    /// it has expired. Waits for a process that publishes there, but not as long as until `deadline`. Called by the holder of the lease.
     fn take_over(&self, _appid: &str, _deadline: Instant) -> Option<Predecessor> {
         None
     }
 
-    /// Returns when the published document was confirmed last without being published again, if that is known.
+    /// Returns when the published document was last [confirmed](Publisher::confirm), if that is known.
     fn confirmed_at(&self) -> Option<UtcDateTime> {
         None
     }
 
-    /// Removes what killed processes left behind, if no process is at work there. Waits for nothing.
+    /// Removes temporary files that killed processes left behind, unless a process is at work there. Does not wait.
     fn clean_up(&self) {}
 
-    /// Returns what earlier runs remember, if it is of this AppID.
+    /// Returns the record that earlier runs left, if it is of this AppID.
     fn record(&self, _appid: &str, _now: UtcDateTime) -> Option<Record> {
         None
     }
 
-    /// Leaves `record` for the next run. Called by the holder of the lease. Failing to do so is no error.
+    /// Writes the record for the next run. Called by the holder of the lease. A failure is logged, and is no error.
     fn write_record(&self, _record: &Record, _clock: &dyn Clock) {}
 
-    /// Changes the record while no lease is held, under a lock of its own. Failing to do so is no error.
+    /// Changes the record, under a lock. Called by a process that holds no lease. A failure is no error.
     fn change_record(
         &self,
         _appid: &str,
@@ -277,16 +276,16 @@ pub(crate) trait Store {
     }
 }
 
-/// A reader that looks again and again, at little cost.
+/// A reader that looks at the published document again and again, at little cost.
 pub(crate) trait Watch {
-    /// Looks again. Returns whether the document is another one, or can be read again.
+    /// Looks again. Returns whether the document has changed, or can be read again.
     fn look(&mut self) -> bool;
 
-    /// Returns the document of the last look. While it is damaged or cannot be read, that is the last good one: a failure
-    /// never costs a good token.
+    /// Returns the document of the last look; while it is damaged or cannot be read, the last good one: a failure never costs a good
+    /// token.
     fn document(&self) -> Option<&Document>;
 
-    /// Returns what is wrong with the document, or why it cannot be read, as of the last look.
+    /// Returns what was wrong with the document at the last look, or why it could not be read.
     fn trouble(&self) -> Option<&str>;
 }
 
@@ -295,48 +294,49 @@ pub(crate) trait Lease {
     /// Reads the published document. No other process replaces it while the lease lasts.
     fn read(&self) -> Result<Found>;
 
-    /// Returns the requests without an answer of all hosts that share this place; `None` if it is one host's, whose record has
+    /// Returns the requests without an answer of all hosts that share this place. `None` if the place is one host's: its record has
     /// them.
     fn lost(&self) -> Result<Option<LostRequests>> {
         Ok(None)
     }
 
-    /// Tries everything that can fail on this side, so that WeChat is not asked for a token that could not be published.
+    /// Does everything that can fail on this host, so that WeChat is not asked for a token that could not be published.
     fn prepare(self: Box<Self>) -> Result<Box<dyn Publisher>>;
 }
 
-/// A lease with everything ready to publish. Dropped, it leaves what is published as it is.
+/// A lease with everything ready to publish. If it is dropped, the published document stays as it is.
 pub(crate) trait Publisher {
-    /// Fails if the lease was lost. A lease that cannot be lost always holds.
+    /// Fails if the lease was lost to another process, as only a lease in Redis can be.
     fn check_lease(&self) -> Result<()> {
         Ok(())
     }
 
-    /// Returns how long the lease lasts at least without another look. Endless, if it cannot be lost.
+    /// Returns how long the lease lasts at least without another look; without end if it cannot be lost.
     fn lease_left(&self) -> Duration {
         Duration::MAX
     }
 
-    /// Has all hosts that share this place know these requests without an answer. Fails if the lease was lost.
+    /// Tells all hosts that share this place of these requests without an answer. Fails if the lease was lost.
     fn note_lost(&self, _lost: &LostRequests) -> Result<()> {
         Ok(())
     }
 
-    /// Publishes a document that [`Publisher::publish`] will replace. Everything stays ready, also if this fails.
+    /// Publishes a document that [`Publisher::publish`] may replace soon. Everything stays ready, also if this fails.
     fn publish_interim(&self, document: &Document) -> Result<()>;
 
-    /// Notes that what is published was confirmed at `at`, and leaves it untouched, so that no program that watches it
-    /// wakes. Returns whether it was noted; if not, the document is published again.
+    /// Notes that WeChat confirmed the published document at `at`, and leaves the document untouched, so that no program that watches
+    /// it wakes. Returns whether that was noted; if not, the caller publishes the document again.
     fn confirm(&self, _at: UtcDateTime) -> bool {
         false
     }
 
-    /// Publishes the document again that was found, and ends the lease. Fails if the lease was lost.
+    /// Publishes the document that was found at the beginning again, and ends the lease. Fails if the lease was lost.
     fn restore(self: Box<Self>, document: &Document) -> Result<()>;
 
-    /// Publishes a document. The lease lasts on, and nothing else can be published under it. If it was lost, the document has the
-    /// life that a request of another holder would leave its token by these rules. With it, all hosts that share this place know
-    /// the requests that are `lost` still; `None` leaves what they know.
+    /// Publishes a document. The lease lasts on, and nothing else can be published under it.
+    ///
+    /// If the lease was lost, the document gets no more life than a request of the next holder leaves its token by these `rules`. With
+    /// `lost`, all hosts that share this place are told of the requests that are still without an answer.
     fn publish(
         &mut self,
         document: &Document,

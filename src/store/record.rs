@@ -1,8 +1,10 @@
-//! What one run leaves for the next, beside the document: with which secret its token was got, what WeChat refused a short
-//! time ago, and which answers were lost. A file, `DIR/ACCOUNT.state`, on this host also where documents are in Redis:
-//! WeChat bans addresses. Never required: a record that is missing, damaged or another account's is no record, and
-//! failing to write one is no error. Holds no secret and no token, only salted hashes; and of each replaced token a seed, which
-//! opens no more than the document beside it does, and the gateway only.
+//! The record that one run leaves for the next: which secret got the published token, what WeChat refused a short time ago, which
+//! answers were lost, which tokens were replaced. It is a file beside the document, `DIR/ACCOUNT.state`. It is on each host even where
+//! documents are in Redis: WeChat bans addresses.
+//!
+//! Nothing depends on a record. One that is missing, damaged or another account's counts as none, and a failure to write it is no
+//! error. It holds no secret and no token but salted hashes. Of each replaced token it also holds a seed, which opens the gateway only,
+//! and no more of it than the document beside it does.
 
 mod lost;
 mod replaced;
@@ -42,31 +44,31 @@ const MODE: u32 = 0o600;
 /// How long to wait for another process on this host that holds the lock.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The largest record that is read, in bytes. One that is full takes 8 KiB.
+/// The largest record that is read, in bytes. A full one has 8 KiB.
 const MAX_RECORD: u64 = 16 * 1024;
 
-/// How many refusals are kept, each of another request: of processes with other secrets or other proxies.
+/// How many refusals are kept, each of a different request: processes may have different secrets or proxies.
 const MAX_REFUSALS: usize = 4;
 
-/// How long anything is remembered at most.
+/// How long anything counts at most.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What earlier runs remember for one document.
+/// What earlier runs left for one document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
     appid: String,
     salt: Salt,
-    /// How the published token was got.
+    /// Which secret got the token that was published last.
     #[serde(default)]
     issued: Option<Issued>,
-    /// The tokens that were replaced of late, the oldest first.
+    /// The tokens that were replaced lately, the oldest first.
     #[serde(default, skip_serializing_if = "ReplacedTokens::is_empty")]
     replaced: ReplacedTokens,
     #[serde(default)]
     refusals: Vec<RecordedRefusal>,
     #[serde(default)]
     lost: LostRequests,
-    /// The trouble that `on_trouble` has been told of, or is to be.
+    /// The trouble that `on_trouble` was told of, or is to be told of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     trouble: Option<RecordedTrouble>,
 }
@@ -78,10 +80,10 @@ struct Issued {
     secret: String,
 }
 
-/// A refusal, as [`Refusal::new`] takes it. What it means, and for how long it holds, is looked up when it is read.
+/// A refusal, as the arguments of [`Refusal::new`]. Its meaning and how long it holds are looked up when it is read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct RecordedRefusal {
-    /// The hash of what was sent.
+    /// The hash of the request.
     request: String,
     at: RecordedTime,
     errcode: i64,
@@ -96,7 +98,7 @@ struct RecordedRefusal {
 struct RecordedTime(UtcDateTime);
 
 impl RecordedTime {
-    /// Whether it is less than `span` before `now`. One from the future is not: the clock was set back, and its age is not known.
+    /// Whether it is less than `span` before `now`. False for a time in the future: the clock was set back, and the age is unknown.
     fn is_within(self, span: Duration, now: UtcDateTime) -> bool {
         self.0 - now <= MAX_CLOCK_SKEW && now - self.0 < span
     }
@@ -118,7 +120,7 @@ impl TryFrom<Cow<'_, str>> for RecordedTime {
 }
 
 impl Record {
-    /// Returns an empty record; `None` if there is no salt for its hashes.
+    /// Returns an empty record; `None` if the system gives no random bytes for its salt.
     pub(crate) fn new(appid: &str) -> Option<Record> {
         let (appid, salt) = (appid.to_owned(), Salt::new()?);
         let (refusals, lost) = (Vec::new(), LostRequests::default());
@@ -126,7 +128,7 @@ impl Record {
         Some(Record { appid, salt, issued: None, replaced, refusals, lost, trouble: None })
     }
 
-    /// Whether nothing is remembered.
+    /// Whether the record says nothing.
     pub(crate) fn is_empty(&self) -> bool {
         self.issued.is_none()
             && self.refusals.is_empty()
@@ -140,18 +142,18 @@ impl Record {
         &self.salt
     }
 
-    /// Whether this token was got with another secret than the one with this hash. `false` also if that is not known.
+    /// Whether this token was got with a secret other than the one with this hash. `false` also if that is unknown.
     pub(crate) fn has_other_secret(&self, token: &Secret, secret: &str) -> bool {
         let issued = self.issued.as_ref();
         issued.is_some_and(|it| it.token == self.hash(token) && it.secret != secret)
     }
 
-    /// Notes that this token was got, or is honoured, with the secret of this hash.
+    /// Notes that the secret with this hash got this token, or that the token is honoured beside it.
     pub(crate) fn note_issued(&mut self, token: &Secret, secret: &str) {
         self.issued = Some(Issued { token: self.hash(token), secret: secret.to_owned() });
     }
 
-    /// Notes that this token was published at `at`, in place of the one that was noted last, and of `before`.
+    /// Notes that this token was published at `at`, in place of the token that was noted last, and in place of `before`.
     pub(crate) fn note_replacement(
         &mut self,
         token: &Secret,
@@ -195,16 +197,16 @@ impl Record {
         (now < until).then_some((refusal, until))
     }
 
-    /// Returns the last refusal of any request that still holds at `now`, and when it was given. Without the secret it cannot
-    /// be told whether the next request is the same.
+    /// Returns the last refusal of any request, and its time, if it still holds at `now`. For a caller without the secret, who does not
+    /// know whether the next request is the same.
     pub(crate) fn last_refusal(&self, now: UtcDateTime) -> Option<(Refusal, UtcDateTime)> {
         let last = self.refusals.iter().max_by_key(|it| it.at.0)?;
         let (refusal, _) = self.refusal(&last.request, now)?;
         Some((refusal, last.at.0))
     }
 
-    /// Notes that a request with this hash was refused at `at`. A refusal that later runs ask about again anyway only ends
-    /// the one before.
+    /// Notes that the request with this hash was refused at `at`, in place of an earlier refusal of it. A refusal that does not keep
+    /// later runs from asking is not kept.
     pub(crate) fn note_refusal(&mut self, request: &str, refusal: &Refusal, at: UtcDateTime) {
         self.forget_refusal(request);
         if refusal.holds_until(at).is_none() {
@@ -222,7 +224,7 @@ impl Record {
         self.refusals.drain(..superfluous);
     }
 
-    /// Forgets what was refused to requests with this hash.
+    /// Forgets the refusal of the request with this hash.
     pub(crate) fn forget_refusal(&mut self, request: &str) {
         self.refusals.retain(|it| it.request != request);
     }
@@ -232,12 +234,12 @@ impl Record {
         &self.lost
     }
 
-    /// Returns the same, to be changed.
+    /// Returns the requests whose answers were lost, to change them.
     pub(crate) fn lost_mut(&mut self) -> &mut LostRequests {
         &mut self.lost
     }
 
-    /// Drops what is over, and what is from the future: the clock was set back, and then its age is not known.
+    /// Drops what counts no longer, and what is from the future: the clock was set back, and the age is unknown.
     fn prune(&mut self, now: UtcDateTime) {
         self.refusals.retain(|it| it.at.is_within(DAY, now));
         self.lost.prune(now);
@@ -254,9 +256,9 @@ pub(super) fn record_path(document: &Path) -> PathBuf {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RecordChange {
     Kept,
-    /// It was made, and the next run is not told.
+    /// The change was made in memory and could not be written: the next run does not know of it.
     Lost,
-    /// It was not made: another process holds the lock.
+    /// No change was made: another process holds the lock.
     NotMade,
 }
 
@@ -295,7 +297,7 @@ impl RecordFile {
             Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file?,
         };
-        // Another user could otherwise keep this one from asking.
+        // Otherwise another user could keep this process from asking WeChat.
         let (found, dir) = (file.metadata()?, dir.stat_itself()?);
         let is_trusted = found.uid() == dir.st_uid || found.uid() == geteuid().as_raw();
         if !is_trusted || found.mode() & 0o022 != 0 {
@@ -312,7 +314,7 @@ impl RecordFile {
         self.log(self.try_write(record));
     }
 
-    /// Makes an empty record, if there is none: [`RecordFile::overwrite`] has its room then.
+    /// Makes an empty record if there is none, so that [`RecordFile::overwrite`] finds room on the disk.
     pub(super) fn make_room(&self, appid: &str, clock: &dyn Clock) {
         let is_missing = || matches!(self.try_read(), Ok(None));
         if is_missing()
@@ -324,14 +326,14 @@ impl RecordFile {
         }
     }
 
-    /// Replaces the record, under the lock beside it. A trouble that was noted meanwhile stays.
+    /// Replaces the record, under the lock beside it. Keeps the trouble that the file has, which another process may have noted.
     pub(super) fn write_locked(&self, record: &Record, clock: &dyn Clock) {
         self.change(&record.appid, clock, &|known| {
             *known = Record { trouble: known.trouble.take(), ..record.clone() };
         });
     }
 
-    /// Changes the record of the account with this AppID, or a new one, under the lock beside it.
+    /// Changes the record of the account with this AppID under the lock beside it. Makes a new record if there is none.
     pub(super) fn change(
         &self,
         appid: &str,
@@ -371,8 +373,8 @@ impl RecordFile {
             .or_else(|err| self.overwrite(&line).map_err(|_| err))
     }
 
-    /// Writes into the record that is there, within the room that it has on the disk. A full disk takes no other file, and
-    /// is a trouble that is to be told once. A reader that comes between sees no record.
+    /// Writes into the existing file, within the room that it has on the disk. A full disk takes no new file, and is a trouble of which
+    /// `on_trouble` is told once only if that can be noted. A reader that comes in between sees no record.
     fn overwrite(&self, line: &[u8]) -> Result<()> {
         let (dir, name) = Dir::of(&self.path)?;
         let file = read::open_own_in(&dir, name, Access::ReadWrite)?;

@@ -1,5 +1,5 @@
-//! Requests whose answers were lost. On classic each of them may have cost a token of the day's quota, and on WeCom the first one
-//! may be that from which a token has its age.
+//! Requests whose answers were lost. On classic each of them may have minted a token, within the day's quota. On WeCom a token may have
+//! been issued in answer to the first of them, and its age counts from there.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use time::UtcDateTime;
 use super::{DAY, RecordedTime};
 use crate::model::document::whole_seconds;
 
-/// How many lost answers may follow one another as closely as attempts do.
+/// How many answers may be lost before requests are rationed.
 pub(crate) const LOST_IN_A_ROW: usize = 20;
 
-/// The time from then on until the next request: 180 a day, so that 200 answers are lost in a day at most. That is a tenth
-/// of classic's daily quota, as many as requests are forced there.
+/// The time between requests that are rationed: 180 a day, so that 200 answers are lost in a day at most. That is a tenth of classic's
+/// daily quota, like the limit of forced requests there.
 pub(crate) const LOST_INTERVAL: Duration = Duration::from_secs(8 * 60);
 
-/// The most lost answers of a day, by the two above.
+/// How many answers can be lost in a day under these two limits.
 const MAX_LOST: usize = LOST_IN_A_ROW + 180;
 
-/// When requests were sent that were not answered, the oldest first.
+/// The times of requests that were not answered, the oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct LostRequests(Vec<RecordedTime>);
@@ -29,12 +29,12 @@ pub(crate) struct LostRequests(Vec<RecordedTime>);
 pub(crate) struct LostAnswers {
     pub(crate) count: usize,
     pub(crate) last_at: UtcDateTime,
-    /// When the next request may be sent that mints a token.
+    /// When the next request may be sent that mints a token; `None` if it may be sent now.
     pub(crate) next_at: Option<UtcDateTime>,
 }
 
 impl LostRequests {
-    /// Parses what [`LostRequests::to_json`] returns. Those that no longer count at `now` are left out.
+    /// Parses what [`LostRequests::to_json`] returns, without the requests that no longer count at `now`.
     pub(crate) fn parse(json: &[u8], now: UtcDateTime) -> Option<LostRequests> {
         if json.is_empty() {
             return Some(LostRequests::default());
@@ -45,7 +45,7 @@ impl LostRequests {
         Some(lost)
     }
 
-    /// Returns them as a list in JSON; empty if there are none.
+    /// Returns the requests as a list in JSON; an empty text if there are none.
     pub(crate) fn to_json(&self) -> String {
         match self.is_empty() {
             true => String::new(),
@@ -57,7 +57,7 @@ impl LostRequests {
         self.0.is_empty()
     }
 
-    /// Adds those of `others` that are not known here.
+    /// Adds those of the `others` that are missing here.
     pub(crate) fn add(&mut self, others: &LostRequests) {
         let mut known = self.0.clone();
         for at in &others.0 {
@@ -69,7 +69,7 @@ impl LostRequests {
         self.put_in_order();
     }
 
-    /// Forgets those that were sent until `at`.
+    /// Forgets the requests up to `at`.
     pub(crate) fn forget_until(&mut self, at: UtcDateTime) {
         self.0.retain(|it| it.0 > at);
     }
@@ -98,13 +98,12 @@ impl LostRequests {
         }
     }
 
-    /// Forgets all of them.
+    /// Forgets all requests.
     pub(crate) fn clear(&mut self) {
         self.0.clear();
     }
 
-    /// Returns when the first of them was sent, of those in which a token may have been issued that has not outlived `life` at
-    /// `now`.
+    /// Returns the time of the first request less than `life` before `now`: a token of this `life` that it brought may still live.
     pub(crate) fn since(&self, life: Duration, now: UtcDateTime) -> Option<UtcDateTime> {
         self.0.iter().map(|at| at.0).find(|at| now - *at < life)
     }
@@ -118,7 +117,7 @@ impl LostRequests {
         Some(LostAnswers { count, last_at, next_at: is_put_off.then_some(next_at) })
     }
 
-    /// Drops those of more than a day ago, and those from the future.
+    /// Drops the requests of more than a day ago, and those from the future.
     pub(super) fn prune(&mut self, now: UtcDateTime) {
         self.0.retain(|at| at.is_within(DAY, now));
     }

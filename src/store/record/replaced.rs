@@ -1,4 +1,4 @@
-//! The tokens that were replaced of late, by which clients are recognized that still send one.
+//! The tokens that were replaced lately. By these the gateway recognizes clients that still send such a token.
 
 use std::time::Duration;
 
@@ -9,23 +9,22 @@ use super::RecordedTime;
 use crate::model::client_key::opaque_token::TokenSeed;
 use crate::model::document::whole_seconds;
 
-/// How long a replaced token is recognized: for longer than any SDK caches one, which is two hours at most, whatever life was
-/// promised.
+/// How long a replaced token is recognized. No SDK caches a token for longer, whatever life was promised.
 pub(crate) const CACHED_BY_SDKS: Duration = Duration::from_secs(2 * 60 * 60);
 
-/// How many replaced tokens are remembered. More than a healthy account has in that time.
+/// How many replaced tokens are kept: more than a healthy account has in that time.
 pub(crate) const MAX_REPLACED: usize = 16;
 
-/// The tokens that were replaced of late, the oldest first.
+/// The tokens that were replaced lately, the oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(super) struct ReplacedTokens(Vec<ReplacedToken>);
 
-/// A token, as a hash, and when another one was published in its place.
+/// A token, as a hash, and the time when another was published in its place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct ReplacedToken {
     token: String,
-    /// What recognizes the tokens of wxtoken's own that were made of it, if the token itself was known.
+    /// By which the opaque tokens are recognized that were made of this token. `None` if only its hash was known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     seed: Option<TokenSeed>,
     at: RecordedTime,
@@ -60,7 +59,7 @@ impl ReplacedTokens {
         self.recent(now).any(|it| it.token == token)
     }
 
-    /// Returns the seeds of those that were replaced in that time, the latest first.
+    /// Returns the seeds of the tokens that were replaced within [`CACHED_BY_SDKS`] before `now`, the latest first.
     pub(super) fn seeds(&self, now: UtcDateTime) -> impl Iterator<Item = &TokenSeed> {
         self.recent(now).filter_map(|it| it.seed.as_ref())
     }
@@ -69,7 +68,7 @@ impl ReplacedTokens {
         self.0.iter().rev().filter(move |it| now - it.at.0 < CACHED_BY_SDKS)
     }
 
-    /// Drops those that are no longer recognized, and those from the future.
+    /// Drops the tokens that are no longer recognized, and those from the future.
     pub(super) fn prune(&mut self, now: UtcDateTime) {
         self.0.retain(|it| it.at.is_within(CACHED_BY_SDKS, now));
     }

@@ -1,4 +1,4 @@
-//! The part of the record about `on_trouble`: what it has been told, and whose task it is to tell it.
+//! The part of the record about `on_trouble`: what it was told, and which process is to tell it.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ use super::{Record, RecordedTime};
 use crate::model::document::whole_seconds;
 use crate::model::secret::Secret;
 
-/// The longest that one process tells of a trouble: the longest duration of a config, and some more.
+/// For how long a process may claim the telling at most: the longest duration of a config, and an hour.
 const MAX_CLAIM: time::Duration = time::Duration::hours(25);
 
 /// A trouble, and what `on_trouble` knows of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct RecordedTrouble {
     since: RecordedTime,
-    /// Whether its begin has been told.
+    /// Whether `on_trouble` was told that it began.
     is_told: bool,
-    /// Until then a process tells of it. Later, that process is gone.
+    /// A process tells of it until then. Later, this process is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     claimed_until: Option<RecordedTime>,
     /// The hash of a token that was rejected and could not be replaced.
@@ -27,7 +27,7 @@ pub(super) struct RecordedTrouble {
 }
 
 impl RecordedTrouble {
-    /// Whether a process is telling of it at `now`. A claim that ends too late was made by a clock which was set back since.
+    /// Whether a process is telling of it at `now`. A claim that would last too long comes from a clock that was set back since.
     fn is_claimed(&self, now: UtcDateTime) -> bool {
         let left = self.claimed_until.map(|until| until.0 - now);
         left.is_some_and(|left| left.is_positive() && left <= MAX_CLAIM)
@@ -40,14 +40,14 @@ impl RecordedTrouble {
     }
 }
 
-/// Whose task it is to tell `on_trouble`.
+/// Which process is to tell `on_trouble`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TroubleClaim {
-    /// This process's. The trouble began at this time.
+    /// This process. The trouble began at this time.
     Ours(UtcDateTime),
-    /// Another process's, which is at it.
+    /// Another process, which is doing it.
     Held,
-    /// There is nothing to tell.
+    /// None: there is nothing to tell.
     Needless,
 }
 
@@ -69,8 +69,8 @@ impl Record {
         self.trouble.as_ref().map(|trouble| trouble.since.0)
     }
 
-    /// Notes that there is trouble, and that the published token is `rejected`, if it is. Returns whether `on_trouble` is to
-    /// be told; if so, that is this process's task until `now + hold`.
+    /// Notes that there is trouble, and the published token if it was `rejected`. Returns whether `on_trouble` is to be told; if this
+    /// process is to do it, no other one does until `now + hold`.
     pub(crate) fn claim_begin(
         &mut self,
         rejected: Option<&Secret>,
@@ -93,8 +93,8 @@ impl Record {
         }
     }
 
-    /// Notes that all is well, in the same way; not if `kept`, which WeChat was not asked about, is the rejected token. A
-    /// trouble whose begin was not told ends untold.
+    /// Notes that the trouble is over. It goes on if the token that was `kept` without asking WeChat is the rejected one. Returns whether
+    /// `on_trouble` is to be told, as [`Record::claim_begin`] does. The end of a trouble is told only if its begin was.
     pub(crate) fn claim_end(
         &mut self,
         kept: Option<&Secret>,
@@ -114,7 +114,7 @@ impl Record {
         }
     }
 
-    /// Notes that `on_trouble` has been told, or could not be: then it is told again later.
+    /// Notes that `on_trouble` was told of this event. If it could not be told, it is to be told again later.
     pub(crate) fn note_told(&mut self, event: TroubleEvent, is_told: bool) {
         let Some(trouble) = &mut self.trouble else { return };
         trouble.claimed_until = None;
