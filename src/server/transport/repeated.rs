@@ -216,7 +216,7 @@ fn poll_write(
         }
     }
     match is_last {
-        true => Pin::new(stream).poll_shutdown(cx),
+        true => stream.poll_end(cx),
         false => Pin::new(stream).poll_flush(cx),
     }
 }

@@ -327,6 +327,15 @@ impl Stream {
         }
     }
 
+    /// Ends the stream after the last bytes. Over TCP it leaves that to the close of the socket, which has to follow at once: it sends
+    /// what waits and the end of the stream in one segment, and a shutdown before it would be a system call more.
+    pub(super) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Stream::Tcp(_) => Poll::Ready(Ok(())),
+            Stream::Unix(_) | Stream::Tls(_) => Pin::new(self).poll_shutdown(cx),
+        }
+    }
+
     /// Sends a few bytes on a stream that was just accepted, and shuts down the server's side. The bytes fit into the
     /// empty buffer of the socket. Errors are ignored, as they mean that the peer has gone.
     pub(crate) fn send_and_shut_down(&self, bytes: &[u8]) {
