@@ -89,11 +89,16 @@ const MOUNT_SECRET: &str = r#"dir=$0; mode=$1; options=$2; shift 2
 
 /// Fetches with a secret of this mode, on a mount with these options, in a container of Kubernetes.
 fn fetch_with_mounted_secret(wechat: &WeChat, mode: &str, options: &str) -> Run {
+    fetch_with_mounted_secret_in("KUBERNETES_SERVICE_HOST", wechat, mode, options)
+}
+
+/// The same where this variable is set.
+fn fetch_with_mounted_secret_in(variable: &str, wechat: &WeChat, mode: &str, options: &str) -> Run {
     let sandbox = Sandbox::new(wechat);
     let mut fetch = wxtoken();
     fetch.args(["fetch", "--appid", APPID, "--base-url", &wechat.url(), "--dir"]);
     fetch.arg(sandbox.path("state")).arg("--secret-file").arg(sandbox.path("mounted/shop.secret"));
-    fetch.env("KUBERNETES_SERVICE_HOST", "10.0.0.1");
+    fetch.env(variable, "10.0.0.1");
     let dir = sandbox.path("").display().to_string();
     let words = [&in_namespace(MOUNT_SECRET)[..], &[&dir, mode, options]].concat();
     Run::new(wrapped(&words, &fetch))
@@ -113,6 +118,15 @@ fn a_secret_on_a_read_only_mount_in_a_container_may_be_readable_there() {
     fetch_with_mounted_secret(&wechat, "0400", "rw").exits(0).silent();
     let ran = fetch_with_mounted_secret(&wechat, "0666", "ro").exits(2);
     ran.says(&["mode 0666", "its mount is read-only", "defaultMode", "请在挂载处"]);
+}
+
+/// ProtectSystem= makes all mounts read-only for a unit.
+#[needs(mount)]
+#[test]
+fn in_a_unit_of_systemd_the_mode_of_a_secret_is_changed_where_it_is() {
+    let wechat = WeChat::start();
+    let ran = fetch_with_mounted_secret_in("INVOCATION_ID", &wechat, "0666", "ro").exits(2);
+    ran.says(&["mode 0666, expected 0600", "Run chmod 0600 "]);
 }
 
 /// systemd's credentials are on a read-only mount of their own, too.

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::PATIENCE;
 
 /// Variables of service managers, desktops, terminals and OpenSSL that change what wxtoken does.
-const REMOVED_VARIABLES: [&str; 16] = [
+const REMOVED_VARIABLES: [&str; 17] = [
     "STATE_DIRECTORY",
     "CREDENTIALS_DIRECTORY",
     "XDG_CONFIG_HOME",
@@ -22,6 +22,7 @@ const REMOVED_VARIABLES: [&str; 16] = [
     "NOTIFY_SOCKET",
     "WATCHDOG_USEC",
     "WATCHDOG_PID",
+    "INVOCATION_ID",
     "LISTEN_FDS",
     "LISTEN_PID",
     "LISTEN_FDNAMES",

@@ -73,7 +73,7 @@ impl Protection {
         } else if !is_owner_trusted {
             Err(ReadError::Foreign { path: path.to_owned(), owner })
         } else {
-            let is_mount_read_only = is_read_only(file);
+            let is_mount_read_only = is_read_only(file) && !is_unit();
             Err(ReadError::Exposed {
                 path: path.to_owned(),
                 protection: self,
@@ -122,6 +122,12 @@ pub(super) fn is_container() -> bool {
     let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
     ["/.dockerenv", "/run/.containerenv"].iter().any(|it| Path::new(it).exists())
         || ["KUBERNETES_SERVICE_HOST", "container"].into_iter().any(is_set)
+}
+
+/// Whether systemd has started this process. With ProtectSystem= a unit sees all files on read-only mounts, and their modes are
+/// changed from outside of it.
+fn is_unit() -> bool {
+    env::var_os("INVOCATION_ID").is_some()
 }
 
 /// Whether the file is on a read-only mount.
