@@ -47,7 +47,7 @@ pub(crate) fn run(common: &CommonArgs, args: &FetchArgs) -> Result<Exit> {
     let deadline = clock.instant() + args.timeout;
     let config = Config::read(common, &args.account, Secrets::Needed)?;
     let stores = Stores::new(Arc::new(SystemClock)).within(args.timeout, deadline);
-    let stores = stores.taking_over(config.predecessor());
+    let stores = stores.taking_over(config.predecessor()).renaming(config.document_names());
     let settings = config.account_settings(&args.names)?;
     let request = parse_request(args)?;
     check_number(&request, settings.len(), !args.names.is_empty())?;

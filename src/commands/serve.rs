@@ -52,11 +52,11 @@ pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
     };
     let path = config::path(common, &args.account);
     let config = Config::read_from(path.as_deref(), common, &args.account, secrets)?;
-    let predecessor = config.predecessor();
+    let (predecessor, in_use) = (config.predecessor(), config.document_names());
     let settings = config.serve(args);
     let defaults_to_loopback = sources(&settings, Vec::new()).defaults_to_loopback();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let stores = Stores::new(Arc::clone(&clock)).taking_over(predecessor);
+    let stores = Stores::new(Arc::clone(&clock)).taking_over(predecessor).renaming(in_use);
     let environment = Environment::new(Arc::clone(&clock), stores.clone());
     let reader = SettingsReader {
         common: common.clone(),

@@ -1,7 +1,8 @@
 //! Whose document is which: no two accounts have the same one, and the one that the account of the command line leaves behind when
 //! the config gets accounts.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use super::{AccountSettings, Config, messages};
@@ -16,16 +17,19 @@ impl Config<'_> {
     /// `None` if an account has that place, or if the command line has an account now, too.
     pub(crate) fn predecessor(&self) -> Option<PathBuf> {
         let document = format!("{DEFAULT_ACCOUNT}.json");
-        let mut accounts = self.file.accounts.iter();
-        let is_used = self.is_account_given()
-            || accounts.any(|account| match &account.file {
-                Some(file) => file.ends_with(&document),
-                None => account.name == DEFAULT_ACCOUNT,
-            });
-        match is_used {
+        match self.document_names()?.contains(OsStr::new(&document)) {
             true => None,
             false => Some(self.directory().ok()?.join(document)),
         }
+    }
+
+    /// Returns the names of the files that are documents of accounts in the config; `None` if the command line has an account.
+    pub(crate) fn document_names(&self) -> Option<HashSet<OsString>> {
+        let named = self.file.accounts.iter().map(|account| match &account.file {
+            Some(file) => file.file_name().unwrap_or_default().to_owned(),
+            None => format!("{}.json", account.name).into(),
+        });
+        (!self.is_account_given()).then(|| named.collect())
     }
 }
 

@@ -139,12 +139,13 @@ impl Refresh<'_> {
         deadline: Instant,
     ) -> Option<Predecessor> {
         let until = if published.is_none() { deadline } else { self.clock.instant() };
-        let predecessor = self.store.take_over(self.appid, until)?;
+        let predecessor = self.store.take_over(self.appid, until);
         let is_wanted = published.is_none()
             && *request == TokenRequest::Live
-            && self.mints(RefreshMode::Normal)
-            && self.is_fresh(&predecessor.document);
-        is_wanted.then_some(predecessor)
+            && self.mints(RefreshMode::Normal);
+        let renamed = || self.store.take_over_renamed(self.appid, deadline);
+        let predecessor = if is_wanted { predecessor.or_else(renamed) } else { None };
+        predecessor.filter(|it| self.is_fresh(&it.document))
     }
 
     /// Requests a token and publishes it in place of `published`, unless what earlier runs were told forbids a request, or WeChat

@@ -1,7 +1,10 @@
 //! The store that keeps a document in a file, `DIR/ACCOUNT.json`, with a lock file beside it, `DIR/ACCOUNT.lock`. Only
 //! for processes that publish: those that only read use `reader`, and need no lock.
 
-use std::ffi::OsStr;
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,7 +21,7 @@ use crate::model::document::{Document, MAX_DOCUMENT};
 use crate::model::kind::DocumentKind;
 use crate::os::clock::Clock;
 use crate::os::file::atomic::{self, ReplaceError, Replacement};
-use crate::os::file::dir::Dir;
+use crate::os::file::dir::{Dir, dir_of};
 use crate::os::file::lock::{self, FileLock};
 use crate::os::file::read;
 use crate::sabotage::{Bug, has_bug};
@@ -32,6 +35,8 @@ pub(super) struct FileStore {
     clock: Arc<dyn Clock>,
     /// A document that this place takes over.
     predecessor: Option<PathBuf>,
+    /// The names of the documents that accounts have. `None` if no other one is taken over.
+    in_use: Option<Arc<HashSet<OsString>>>,
 }
 
 impl FileStore {
@@ -44,7 +49,26 @@ impl FileStore {
         predecessor: Option<PathBuf>,
     ) -> FileStore {
         let clock = Arc::clone(clock);
-        FileStore { path: path.to_owned(), kind: kind.clone(), mode, clock, predecessor }
+        let (path, kind) = (path.to_owned(), kind.clone());
+        FileStore { path, kind, mode, clock, predecessor, in_use: None }
+    }
+
+    /// Returns the store, which also takes over a document whose name is none of these.
+    pub(super) fn with_names(self, in_use: Option<Arc<HashSet<OsString>>>) -> FileStore {
+        FileStore { in_use, ..self }
+    }
+
+    /// Returns the document at `path` under its lock, if it is of this AppID, expired or not.
+    fn predecessor_at(&self, path: &Path, appid: &str, deadline: Instant) -> Option<Predecessor> {
+        let ours = || match reader::read(path, &self.kind) {
+            Ok(Found::Document(it)) if !appid.is_empty() && it.appid == appid => Some(it),
+            _ => None,
+        };
+        ours()?; // Where there is none, no lock file is made either.
+        // What was read without the lock may be replaced at this moment. Time is left to ask WeChat.
+        let patience = self.clock.instant() + self.clock.until(deadline) / 2;
+        let lock = FileLock::acquire(&lock_path(path), &*self.clock, patience).ok().flatten()?;
+        Some(Predecessor { document: ours()?, _lock: lock })
     }
 }
 
@@ -120,21 +144,23 @@ impl Store for FileStore {
 
     fn take_over(&self, appid: &str, deadline: Instant) -> Option<Predecessor> {
         let path = self.predecessor.as_ref()?;
-        let ours = || match reader::read(path, &self.kind) {
-            Ok(Found::Document(it)) if !appid.is_empty() && it.appid == appid => Some(it),
-            _ => None,
-        };
-        ours()?; // Where there is none, no lock file is made either.
-        // What was read without the lock may be replaced at this moment. Time is left to ask WeChat.
-        let patience = self.clock.instant() + self.clock.until(deadline) / 2;
-        let lock = FileLock::acquire(&lock_path(path), &*self.clock, patience).ok().flatten()?;
-        let document = ours()?;
-        if document.left(self.clock.now()).is_zero() {
+        let predecessor = self.predecessor_at(path, appid, deadline)?;
+        if predecessor.document.left(self.clock.now()).is_zero() {
             // A program that reads it learns at once that nothing is published there. The next run tries again.
             let _ = Dir::of(path).and_then(|(dir, name)| dir.remove(name));
             return None;
         }
-        Some(Predecessor { document, _lock: lock })
+        Some(predecessor)
+    }
+
+    fn take_over_renamed(&self, appid: &str, deadline: Instant) -> Option<Predecessor> {
+        let (in_use, dir, now) = (self.in_use.as_ref()?, dir_of(&self.path), self.clock.now());
+        let names = fs::read_dir(dir).ok()?.flatten().map(|it| it.file_name());
+        let is_document = |name: &OsString| name.as_bytes().ends_with(b".json");
+        names
+            .filter(|name| is_document(name) && !in_use.contains(name))
+            .filter_map(|name| self.predecessor_at(&dir.join(name), appid, deadline))
+            .find(|predecessor| !predecessor.document.left(now).is_zero())
     }
 
     fn confirmed_at(&self) -> Option<UtcDateTime> {

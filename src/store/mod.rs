@@ -2,6 +2,8 @@
 //! replace it, a [`Lease`], to one process at a time, and a prepared lease is a [`Publisher`]. Readers need none of these. Knows
 //! nothing of when a document is due, and never calls WeChat.
 
+use std::collections::HashSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -66,6 +68,8 @@ pub(crate) struct Stores {
     redis: Arc<RedisPool>,
     /// A document that an account without one takes over, if it is in the account's directory and has its AppID.
     predecessor: Option<Arc<Path>>,
+    /// The names of the documents of all accounts. Another one beside these is of an account whose name has changed.
+    in_use: Option<Arc<HashSet<OsString>>>,
 }
 
 impl Stores {
@@ -75,6 +79,7 @@ impl Stores {
             redis: Arc::new(RedisPool::new(Arc::clone(&clock), None)),
             clock,
             predecessor: None,
+            in_use: None,
         }
     }
 
@@ -89,6 +94,12 @@ impl Stores {
     /// account's directory and has its AppID.
     pub(crate) fn taking_over(self, predecessor: Option<PathBuf>) -> Stores {
         Stores { predecessor: predecessor.map(Arc::from), ..self }
+    }
+
+    /// Returns the stores in which an account without a document takes over that of an account which has another name now: a
+    /// document in the account's directory that has its AppID and is not among those `in_use`.
+    pub(crate) fn renaming(self, in_use: Option<HashSet<OsString>>) -> Stores {
+        Stores { in_use: in_use.map(Arc::new), ..self }
     }
 
     /// Reads the published document. Takes no lock.
@@ -117,7 +128,9 @@ impl Stores {
         match location {
             Location::File(_) => {
                 let predecessor = self.predecessor_for(location, kind);
-                Arc::new(FileStore::new(&location.path(kind), kind, mode, &self.clock, predecessor))
+                let path = location.path(kind);
+                let store = FileStore::new(&path, kind, mode, &self.clock, predecessor);
+                Arc::new(store.with_names(self.in_use.clone()))
             }
             Location::Redis(redis) => Arc::new(self.redis_store(redis, location, kind, Some(mode))),
         }
@@ -236,6 +249,12 @@ pub(crate) trait Store {
     /// Returns the live document with this AppID that this place may take over: the one of the command line's account. Removes it if
     /// it has expired. Waits for a process that publishes there, but not as long as until `deadline`. Called by the holder of the lease.
     fn take_over(&self, _appid: &str, _deadline: Instant) -> Option<Predecessor> {
+        None
+    }
+
+    /// Returns the live document with this AppID that this place takes over from an account which has another name now. Waits for
+    /// a process that publishes there, but not until `deadline`. Called by the holder of the lease.
+    fn take_over_renamed(&self, _appid: &str, _deadline: Instant) -> Option<Predecessor> {
         None
     }
 

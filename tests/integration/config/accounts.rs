@@ -655,6 +655,32 @@ fn where_one_account_becomes_several_its_token_goes_on_and_no_stale_document_sta
 }
 
 #[test]
+fn an_account_that_gets_another_name_goes_on_with_its_token_where_a_call_would_end_it() {
+    for takes_over in ["fetch", "serve"] {
+        let wechat = wechat_with_accounts(1, &[]);
+        let home = Home::with_accounts(1, &wechat.url(), "api = 'classic'\n");
+        home.run(&["fetch"]).exits(0).silent();
+        let token = home.token("a0").unwrap();
+        home.write(&home.config().replace("account.a0", "account.shop"));
+        match takes_over {
+            "fetch" => drop(home.run(&["fetch"]).exits(0).silent()),
+            _ => {
+                let _server = home.serve(&["--refresh"]);
+                eventually("there is a token", || home.token("shop").is_some());
+            }
+        }
+        assert_eq!(home.token("shop").as_ref(), Some(&token), "{takes_over}");
+        assert_eq!(home.token("a0").as_ref(), Some(&token), "programs may still read it");
+        assert_eq!(wechat.mints(), 1, "{takes_over}");
+        // One that has expired is of no use.
+        home.publish("a0", "wx0", &token, 7300);
+        fs::remove_file(home.document_path("shop")).unwrap();
+        home.run(&["fetch"]).exits(0).silent();
+        assert_eq!(wechat.mints(), 2, "{takes_over}");
+    }
+}
+
+#[test]
 fn promise_6_no_app_of_a_corp_takes_over_the_token_of_another_one() {
     let secrets = [appsecret(0), appsecret(1)];
     let apps = secrets.each_ref().map(|secret| format!("wx0:{secret}"));
