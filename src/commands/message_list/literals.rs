@@ -24,7 +24,7 @@ const BESIDE_TABLES: &[(&str, usize, &str)] = &[
     ("commands/setup/cron.rs", 1, NAME),
     ("commands/setup/env_file.rs", 1, PART),
     ("commands/setup/mod.rs", 11, SCREEN),
-    ("commands/setup/report.rs", 13, SCREEN),
+    ("commands/setup/report.rs", 14, SCREEN),
     ("commands/setup/step.rs", 8, PART),
     ("commands/setup/units.rs", 2, SCREEN),
     ("config/file.rs", 3, PART),

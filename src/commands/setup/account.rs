@@ -111,6 +111,12 @@ impl SetupTarget {
         })
     }
 
+    /// Whether another app of the corp may be meant than the one that is there, which its secret tells.
+    pub(super) fn may_be_other_app(&self, account: &NewAccount) -> bool {
+        let is_there = account.settings.account.api == Api::Work && account.secret.is_some();
+        is_there && self.name.is_none()
+    }
+
     /// Fails if this may be the secret of another app of the corp than the one that is there: its AppID is the corp's, and does
     /// not say which app is meant.
     pub(super) fn check_app(
@@ -124,7 +130,7 @@ impl SetupTarget {
         }
         let name = self.name.as_deref();
         let other_app = |of: &str| Err(Exit::Usage.error(messages::OTHER_APP.with([&of])));
-        if name.is_none() && account.secret.as_ref().is_some_and(|it| it != secret) {
+        if self.may_be_other_app(account) && account.secret.as_ref() != Some(secret) {
             return other_app(&account.name);
         }
         match (env_file.value(credentials::VARIABLE).is_some_and(|it| !secret.is(it)), name) {

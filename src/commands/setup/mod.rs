@@ -93,7 +93,14 @@ pub(super) fn run(common: &CommonArgs, args: &SetupArgs) -> Result<Exit> {
     let steps = plan(Zeroizing::default())?;
     steps.iter().try_for_each(SetupStep::check)?;
     if args.dry_run {
-        output::print(&report::preview(&steps, &host, is_central))?;
+        let mut preview = report::preview(&steps, &host, is_central);
+        if args.secret_file.is_some() {
+            let secret = secret(args.secret_file.as_ref(), &target, None)?;
+            target.check_app(&account, &env_file, &secret)?;
+        } else if target.may_be_other_app(&account) {
+            preview += &report::other_app(&account.name);
+        }
+        output::print(&preview)?;
         return Ok(Exit::Done);
     }
     let secret = secret(args.secret_file.as_ref(), &target, account.secret.clone())?;

@@ -24,6 +24,16 @@ pub(super) fn preview(steps: &[SetupStep], host: &SetupHost, is_central: bool) -
     format!("{}{steps}{last}  wxtoken check\n{}", line(head), without_runner(host))
 }
 
+/// Returns what the name of a second app of a corp is for, where `name` is the one that is there.
+pub(super) fn other_app(name: &str) -> String {
+    line(&in_both(
+        format!(
+            "This is for the app {name}. Give another app of the corp a name of its own, like --name crm."
+        ),
+        format!("以上针对已有的应用 {name}；同一企业的其他应用请另取名称（如 --name crm）。"),
+    ))
+}
+
 /// Returns what a person has to do where nothing runs `fetch` regularly.
 fn without_runner(host: &SetupHost) -> String {
     match host.runner {

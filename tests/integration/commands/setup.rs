@@ -229,6 +229,15 @@ fn a_second_app_of_a_corp_takes_nothing_from_the_first_one() {
         .set_up(&[CORP, "--work"], CORP_SECRET_OF_OTHER)
         .exits(2)
         .says(&["--name crm", "--name default"]);
+    let dry = [CORP, "--work", "--dry-run"];
+    machine.set_up(&dry, CORP_SECRET_OF_OTHER).exits(2).says(&["--name crm"]);
+    // The Secret is not at hand.
+    let hint = "like --name crm";
+    Run::new(machine.command(&dry)).exits(0).prints(&[hint]);
+    let decided = Run::new(machine.command(&[&dry[..], &["--name", "default"]].concat())).exits(0);
+    assert!(!decided.stdout.contains(hint), "{}", decided.stdout);
+    let decided = machine.set_up(&dry, CORP_SECRET).exits(0);
+    assert!(!decided.stdout.contains(hint), "{}", decided.stdout);
     assert_eq!(machine.files(), before);
     // A Secret that was reset is replaced where the account is named, and the one that is there needs no name.
     let named = [CORP, "--work", "--name", "default"];
