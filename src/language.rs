@@ -45,7 +45,8 @@ pub(crate) fn in_both(english: impl Display, chinese: impl Display) -> String {
     format!("{begin}{english}{middle}{chinese}{end}")
 }
 
-/// The same of two literals, as a `&'static str`. Does not compile if only one of the two ends a sentence.
+/// Returns a passage in both languages, as [`in_both`] does, of two literals, as a `&'static str`. Does not compile if only one of the
+/// two ends a sentence.
 macro_rules! bilingual {
     ($english:literal, $chinese:literal) => {{
         const _: () = assert!($crate::language::end_alike($english, $chinese));
@@ -89,12 +90,12 @@ impl Language {
         }
     }
 
-    /// The same, and the marks of actions and of commands stay.
+    /// Returns a text in this language, with the marks of actions and commands.
     pub(crate) fn resolve_marked(self, text: &str) -> String {
         self.resolved(text, &[ACTION_MARKS, COMMAND_MARKS])
     }
 
-    /// The same, and only the marks of commands stay.
+    /// Returns a text in this language, with the marks of commands only.
     pub(crate) fn resolve_with_commands(self, text: &str) -> String {
         self.resolved(text, &[COMMAND_MARKS])
     }

@@ -112,14 +112,14 @@ impl Accounts {
         self.served.get(index)
     }
 
-    /// The current token of the account.
+    /// Returns the current token of the account.
     fn current(&self, account: usize) -> Option<(Rc<Secret>, LiveToken)> {
         let (secret, token) = self.served[account].current(&*self.clock)?;
         self.holders.borrow_mut().note(account, &secret, &token);
         Some((secret, token))
     }
 
-    /// The same, if it may have been published just now.
+    /// Returns the current token of the account, and looks at the document even if it did so within the last millisecond.
     fn newest(&self, account: usize) -> Option<(Rc<Secret>, LiveToken)> {
         self.served[account].forget_look();
         self.current(account)

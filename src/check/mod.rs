@@ -80,13 +80,13 @@ impl Finding {
         Finding { about, verdict, what: action_first(&what), remedy }
     }
 
-    /// A problem with the text and the exit status of an error of the upstream, which says itself what to do.
+    /// Returns a problem with the text and the exit status of an error of the upstream, which says itself what to do.
     pub(crate) fn from_upstream(about: &'static str, err: &UpstreamError) -> Finding {
         let verdict = Verdict::Problem(err.exit());
         Finding { about, verdict, what: err.to_string(), remedy: None }
     }
 
-    /// The same finding about the ticket of this type, if there is one.
+    /// Returns the finding as one about the ticket of this type, if a type is given.
     fn of_ticket(self, ticket: Option<&TicketType>) -> Finding {
         match ticket {
             Some(kind) => Finding { what: format!("{kind}: {}", self.what), ..self },

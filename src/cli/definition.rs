@@ -17,8 +17,8 @@ impl Cli {
         Cli::definition_of(|_| true)
     }
 
-    /// The same, where the verbs that are not wanted have no arguments: to define all of them takes longer than all else that
-    /// `get` does.
+    /// Returns the definition in which only the wanted verbs have arguments: to define those of all verbs takes longer than all the rest
+    /// of `get`.
     pub(super) fn definition_of(is_wanted: impl Fn(&str) -> bool) -> clap::Command {
         let is_empty = |arg: &clap::Arg| {
             arg.get_env()

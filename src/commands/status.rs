@@ -102,7 +102,7 @@ struct RefusalJson {
     at: String,
     errcode: i64,
     what: String,
-    /// The same in Chinese.
+    /// `what` in Chinese.
     what_zh: String,
 }
 

@@ -159,7 +159,7 @@ impl<const N: usize> Message<N> {
         action_first(&self.with(values))
     }
 
-    /// The same as a sentence of its own.
+    /// Returns the message with these values as a whole sentence.
     pub(crate) fn sentence(&self, values: [&dyn Display; N]) -> String {
         let text = self.first(values);
         let [english, chinese] =
@@ -325,7 +325,7 @@ fn without_colon(text: &str) -> &str {
     text.trim_end_matches([' ', ':', '：'])
 }
 
-/// The same in one language.
+/// Returns a text in one language, with its actions first.
 fn in_order(text: &str, language: Language) -> String {
     let [begin, end] = ACTION_MARKS;
     let text = language.resolve_marked(text);

@@ -38,7 +38,7 @@ pub(crate) async fn run<R: Send + 'static>(
     run_by(&SystemClock, work).await
 }
 
-/// The same, for work that waits by this clock.
+/// Runs `work` like [`run`]; `work` waits by this clock.
 pub(crate) async fn run_by<R: Send + 'static>(
     clock: &dyn Clock,
     work: impl FnOnce() -> R + Send + 'static,

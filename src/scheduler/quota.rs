@@ -29,7 +29,8 @@ const CLIENT_INTERVAL: Duration = Duration::from_secs(30);
 /// long a token that dies may be taken for one that lives, under clients that ask all the time.
 const SUSPICION_INTERVAL: Duration = Duration::from_secs(20);
 
-/// The same for reports. Under however many reports, a client that may have a probe waits for it no longer than this.
+/// The time in which one more probe on a report becomes available to all clients together. Under however many reports, a client that
+/// may have a probe waits for it no longer than this.
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How many clients are remembered, at least. With more of them, those are forgotten that have all of theirs: under the limit

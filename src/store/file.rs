@@ -93,7 +93,7 @@ pub(super) fn clean_up(path: &Path, clock: &dyn Clock) {
     clean_up_trial(path, &dir, name, clock);
 }
 
-/// The same for what a killed trial left behind in this directory, beside the document of this name.
+/// Removes what a killed trial left behind in this directory, beside the document of this name, if no trial is at work there.
 fn clean_up_trial(path: &Path, dir: &Dir, name: &OsStr, clock: &dyn Clock) {
     if atomic::has_trial(dir, name)
         && let Ok(lock) = atomic::trial_lock(path)

@@ -42,7 +42,7 @@ pub(crate) struct RedisState {
 pub(crate) enum DirectoryState {
     /// Writing, renaming and locking were tried, and work.
     Ready,
-    /// The same, on a network file system of this kind: whether a lock also excludes other hosts cannot be tried from one.
+    /// They work, on a network file system of this kind. Whether a lock excludes other hosts cannot be tried from one host.
     Network(&'static str),
     /// It does not exist, and the first `fetch` can make it.
     Missing,

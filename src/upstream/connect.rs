@@ -68,7 +68,8 @@ impl Connector {
         upstream(account, client, secret)
     }
 
-    /// The same for a run that may have nothing to ask: the system's CA store is not read yet.
+    /// Builds the account's upstream like [`connect`](Self::connect), for a run that may make no request: the system's CA store is read
+    /// at the first one.
     pub(crate) fn connect_later(
         &self,
         account: &Account,

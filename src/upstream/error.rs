@@ -363,7 +363,7 @@ impl UpstreamError {
         }
     }
 
-    /// Returns the same for those who can run no command here.
+    /// Returns the message without commands, for readers who can run none on this host.
     pub(crate) fn without_command(&self) -> String {
         match self {
             UpstreamError::StillRefused { refusal, until, .. } => {

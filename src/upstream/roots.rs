@@ -50,7 +50,7 @@ impl TrustedRoots {
         TrustedRoots::new(|| Ok(beside_public(&[], system()?)))
     }
 
-    /// Returns the same and the certificates in a CA file. Fails if there are none in it.
+    /// Returns the roots of [`TrustedRoots::of_system`] and the certificates in a CA file. Fails if the file has none.
     pub(crate) fn with_ca_file(path: &Path) -> Result<TrustedRoots> {
         let certificates = read_ca_file(path)?;
         Ok(TrustedRoots::new(move || Ok(beside_public(&certificates, system()?))))

@@ -320,7 +320,7 @@ struct FindingJson<'a> {
     about: &'static str,
     verdict: &'static str,
     what: String,
-    /// The same in Chinese, unless it has no words.
+    /// `what` in Chinese; `None` if it has no words.
     #[serde(skip_serializing_if = "Option::is_none")]
     what_zh: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

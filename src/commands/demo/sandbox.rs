@@ -124,8 +124,8 @@ impl Sandbox {
         command.output().context("cannot start wxtoken")
     }
 
-    /// The same for a command that has another form on a terminal: where the demo has one, the command writes to it, and the
-    /// stdout that is returned is empty.
+    /// Runs a command like [`run`](Self::run) whose output has another form on a terminal. If the demo has a terminal, the command
+    /// writes to it, and the stdout that is returned is empty.
     pub(super) fn run_on_terminal(&self, mut command: Command) -> Result<Output> {
         if terminal::width().is_some() {
             command.stdout(Stdio::inherit());

@@ -68,7 +68,7 @@ impl<'c> FetchCommand<'c> {
         is_meant.then(|| FetchCommand { variables: variables.join(" "), appid })
     }
 
-    /// The same of a line of a user's crontab that runs it every minute.
+    /// Reads the command from a line of a user's crontab that runs it every minute.
     fn of_line(line: &'c str, program: &Path) -> Option<FetchCommand<'c>> {
         FetchCommand::read(line.strip_prefix(EVERY_MINUTE)?, program)
     }

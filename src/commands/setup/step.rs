@@ -218,7 +218,7 @@ fn failed(what: String, path: &Path, err: io::Error) -> anyhow::Error {
     anyhow!("{what}: {}", explained(&err, path, Operation::Writing))
 }
 
-/// Returns the same for a file that could not be given to its owner.
+/// Returns the error for a file that could not be given to its owner.
 fn not_given(path: &Path) -> impl Fn(io::Error) -> anyhow::Error {
     move |err| failed(cannot("give to its owner", "更改属主：", path.display()), path, err)
 }

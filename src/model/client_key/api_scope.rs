@@ -136,7 +136,7 @@ pub(crate) fn is_at_or_below(path: &str, api: &str) -> bool {
         && path.get(..api.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(api))
 }
 
-/// The same with a pattern, which may end with a `*` for the rest of a segment.
+/// Whether a path is that of an API that matches `pattern`, or below it. A `*` at the end of the pattern is the rest of a segment.
 fn matches(path: &str, pattern: &str) -> bool {
     match pattern.strip_suffix('*') {
         None => is_at_or_below(path, pattern),

@@ -54,7 +54,7 @@ impl Class {
 #[expect(clippy::enum_variant_names, reason = "records on disk hold these names")]
 pub(crate) enum CallKind {
     RequestsToken,
-    /// The same at the stable API, whose quota is another one.
+    /// Requests a token at the stable API, which has a quota of its own.
     RequestsStableToken,
     UsesToken,
 }

@@ -131,7 +131,8 @@ impl Dir {
         Dir::open_or_create_below(path, mode, PRIVATE)
     }
 
-    /// The same, with the permissions `above` for the others.
+    /// Opens or creates the directory at `path` like [`Dir::open_or_create`], with the permissions `above` for missing directories above
+    /// it.
     pub(crate) fn open_or_create_below(path: &Path, mode: u32, above: u32) -> io::Result<Dir> {
         let is_missing = |err: &io::Error| err.kind() == io::ErrorKind::NotFound;
         match Dir::open(path) {

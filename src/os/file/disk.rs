@@ -67,7 +67,7 @@ impl File {
         dispatch!(self, file => file.write_all_at(bytes, offset))
     }
 
-    /// Locks the file, if no other process has done so: flock(2).
+    /// Locks the file for this process alone, unless another one has locked it: flock(2).
     pub(crate) fn try_lock_exclusive(&self) -> io::Result<()> {
         match self {
             // Not as a method: since Rust 1.89 std has methods of the same names.
@@ -77,7 +77,7 @@ impl File {
         }
     }
 
-    /// The same, shared with others that do.
+    /// Locks the file for shared use, unless another process has locked it for its own: flock(2).
     pub(crate) fn try_lock_shared(&self) -> io::Result<()> {
         match self {
             File::System(file) => fs2::FileExt::try_lock_shared(file),
@@ -173,7 +173,7 @@ pub(crate) fn metadata(path: &Path) -> io::Result<Metadata> {
     fs::metadata(path).map(Metadata::System)
 }
 
-/// The same, without following a link.
+/// Looks at the file at `path`. Does not follow a link.
 pub(crate) fn symlink_metadata(path: &Path) -> io::Result<Metadata> {
     #[cfg(test)]
     if let Some(found) = model::metadata(path) {

@@ -197,7 +197,7 @@ impl RegularFile {
         RegularFile::open_unexplained(path, protection).map_err(|err| err.explained(path))
     }
 
-    /// The same for a caller that looks again and again: an error says nothing of what to do yet.
+    /// Opens the file like [`RegularFile::open`], for a caller that looks again and again: an error does not say what to do yet.
     pub(crate) fn open_unexplained(
         path: &Path,
         protection: Protection,
@@ -345,7 +345,7 @@ fn place_of(path: &Path) -> Result<(Dir, &OsStr), ReadError> {
 pub(crate) enum Access {
     Read,
     ReadWrite,
-    /// The same, and it is created if it is missing, for its owner only.
+    /// To read and write. A missing file is created, for its owner only.
     Create,
 }
 
@@ -357,7 +357,7 @@ pub(crate) fn open_own(path: &Path, access: Access) -> io::Result<File> {
     open_own_in(&dir, name, access)
 }
 
-/// The same for the file called `name` in `dir`.
+/// Opens the file called `name` in `dir`, like [`open_own`].
 pub(crate) fn open_own_in(dir: &Dir, name: &OsStr, access: Access) -> io::Result<File> {
     let flags = match access {
         Access::Read => OFlags::RDONLY,

@@ -14,7 +14,7 @@ pub(in crate::scheduler) fn of_upstream(error: &UpstreamError) -> String {
     }
 }
 
-/// Returns the same of a refresh.
+/// Returns what clients are told of a failed refresh.
 pub(in crate::scheduler) fn of_failure(error: &RefreshError) -> String {
     match error {
         RefreshError::Upstream(error) => of_upstream(error),

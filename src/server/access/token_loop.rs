@@ -22,7 +22,7 @@ const PACE: Duration = Duration::from_millis(125);
 /// its process at 489.
 const LOOP_LIMIT: u32 = 100;
 
-/// The same limit for a token near its end, which some SDKs no longer cache.
+/// How many handouts above that pace are a loop while the token is near its end, so that some SDKs no longer cache it.
 const LOOP_LIMIT_NEAR_THE_END: u32 = 400;
 
 /// With no more life than this, some SDKs no longer cache a token. The widest margin is that of silenceper/wechat.

@@ -44,9 +44,9 @@ pub(crate) enum GatewayError {
     Unreachable,
     /// The call has come back to the gateway that sent it.
     Loop,
-    /// WeChat may have carried the call out.
+    /// No answer came, and WeChat may have carried the call out.
     NoAnswer,
-    /// The same, and the time was up.
+    /// No answer came in time, and WeChat may have carried the call out.
     NoAnswerInTime,
     /// The token was dead and has been replaced, and the body is gone.
     NotRepeated,

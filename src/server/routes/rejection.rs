@@ -62,7 +62,7 @@ pub(crate) enum Rejection {
     ForbiddenApi,
     /// The method is not one of these.
     MethodNotAllowed(&'static str),
-    /// The same, for a report of a rejected token to a server that does not refresh.
+    /// A token was reported as rejected to a server that does not refresh. The methods that it has are these.
     CannotReplace(&'static str),
     /// It comes from this server itself, or from a mirror that has its tokens from here.
     Loop,

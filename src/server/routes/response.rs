@@ -196,7 +196,7 @@ pub(crate) fn refuse(
     response
 }
 
-/// Returns the same as bytes, for a client with whom HTTP has not begun or has failed.
+/// Returns the answer to a refused request as bytes, for a client with whom HTTP has not begun or has failed.
 pub(crate) fn refuse_in_bytes(rejection: &Rejection, sdk: Option<Peer>) -> Vec<u8> {
     let (status, body) = (rejection.status(), error_body(rejection, sdk));
     let body = Language::Both.resolve(&body);

@@ -18,7 +18,7 @@ pub(crate) struct AcceptedStream {
     socket: Option<std::net::TcpStream>,
     /// Whether it was read from before that. What is read without the loop counts for no fair share of its thread.
     was_read: bool,
-    /// The same socket after that. `None` also if the event loop could not take it.
+    /// The socket once the event loop knows it. `None` also if the event loop could not take it.
     registered: Option<TcpStream>,
 }
 

@@ -26,7 +26,7 @@ pub(super) enum RequestPhase {
     ReadingBody,
     /// All that the route needs of the request has arrived, and its answer is not ready.
     Answering,
-    /// The same, for a call that is passed on to WeChat. Nothing of its body is waited for.
+    /// A call is being passed on to WeChat, and nothing of its body is waited for.
     Forwarding,
     /// The next piece of such a call's body is waited for.
     ReceivingCall,

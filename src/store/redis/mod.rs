@@ -160,7 +160,7 @@ impl RedisStore {
         }
     }
 
-    /// Returns the same store for what has to be done although the run should end before.
+    /// Returns a store whose steps may take longer than the run, for what has to be done all the same.
     fn unhurried(&self) -> RedisStore {
         RedisStore { is_unhurried: true, ..self.clone() }
     }

@@ -79,7 +79,7 @@ impl RedisServer {
         self.run_until(self.end(), act)
     }
 
-    /// The same, and each step may take its whole timeout, although the run should end before.
+    /// Runs `act` like [`RedisServer::run`], and each step may take its whole timeout, although the run should end before.
     pub(super) fn run_unhurried<T>(
         &self,
         act: impl Fn(&mut RedisConnection) -> RedisResult<T>,

@@ -42,7 +42,7 @@ pub(super) struct Names {
     pub(super) target: OsString,
     /// What will be renamed to the target.
     pub(super) temp: OsString,
-    /// The same, while the one at `temp` stays ready.
+    /// A second file to be renamed to the target, while the one at `temp` stays ready.
     pub(super) interim: OsString,
 }
 

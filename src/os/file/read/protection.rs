@@ -24,10 +24,10 @@ pub(crate) enum Protection {
     NotPlanted,
     /// Only the owner may write, and is root or the user of this process. All users may read.
     WritableByOwner,
-    /// The same, and only the owner may read: the file holds a secret.
+    /// As `WritableByOwner`, and only the owner may read: the file holds a secret.
     Private,
-    /// The same, and root also takes one that belongs to the owner of its directory. Where cron runs `fetch` as a user of its
-    /// own, the secrets are that user's, and root runs `check` and `setup` beside it.
+    /// As `Private`, and for root the owner may also be the owner of the directory. Where cron runs `fetch` as a user of its own, the
+    /// secrets are that user's, and root runs `check` and `setup` beside it.
     PrivateInDirectory,
     /// As `Private`, and its group may read. systemd grants access to a credential by an ACL, whose mask shows up as the
     /// group's bits, and Debian lets servers read private keys through the group ssl-cert.

@@ -159,7 +159,7 @@ impl ApiTarget {
         out.extend_from_slice(after.as_bytes());
     }
 
-    /// Returns the same as a text.
+    /// Returns what [`write`](Self::write) writes, as a text.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn with_token(&self, prefix: &str, token: &str) -> String {
         let mut out = Vec::new();

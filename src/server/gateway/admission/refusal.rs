@@ -39,7 +39,7 @@ pub(crate) enum GatewayRefusal {
     BasicKey,
     /// There is neither a token nor a key.
     NoToken,
-    /// The same, where there are no keys and the client is on another host.
+    /// There is no token, keys are not in use, and the client is on another host.
     NotLocal,
     /// The call takes a token of another kind, and needs a key here.
     ForeignWithoutKey,

@@ -37,7 +37,7 @@ pub(super) const HANDSHAKE_RECORD: u8 = 0x16;
 /// A record with the fatal alert `access_denied`, which TLS clients of every version understand without a handshake.
 pub(super) const ACCESS_DENIED: [u8; 7] = [0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x31];
 
-/// The same with `internal_error`, which says nothing about the client: no alert says that a server is busy.
+/// A record with the fatal alert `internal_error`, which says nothing about the client. No alert says that a server is busy.
 pub(super) const INTERNAL_ERROR: [u8; 7] = [0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x50];
 
 /// The files with the certificate, its key and the CAs of clients.
