@@ -30,16 +30,13 @@ use crate::model::secret::Secret;
 use crate::model::status::{DocumentStatus, TokenRequest};
 use crate::os::clock::{Clock, SystemClock};
 use crate::os::ending::{self, Ending, Finishing};
-use crate::os::hook::{HAS_RUN, HookKind};
+use crate::os::hook::{HAS_RUN, HookKind, TIME_AT_END};
 use crate::os::signals::SignalDeferral;
 use crate::refresh::ticket::TicketRefresh;
 use crate::refresh::{Outcome, RecordContext, Refresh, RefreshError};
 use crate::store::{Store, Stores};
 use crate::upstream::Upstream;
 use crate::upstream::connect::Connector;
-
-/// The time that a hook gets if the process was asked to end before it began. As in `serve`.
-const HOOK_TIME_AT_END: Duration = Duration::from_secs(3);
 
 /// Runs `wxtoken fetch`. Failures of accounts are logged as they come; the status is the worst.
 pub(crate) fn run(common: &CommonArgs, args: &FetchArgs) -> Result<Exit> {
@@ -363,7 +360,7 @@ fn run_on_change(account: &Account) -> Result<()> {
     let document = account.location.path(&DocumentKind::Token);
     let begun = Instant::now();
     let is_over = || match was_asked {
-        true => begun.elapsed() >= HOOK_TIME_AT_END,
+        true => begun.elapsed() >= TIME_AT_END,
         false => ending::is_asked(),
     };
     match hook.run(name, &document, &[], &is_over) {

@@ -25,8 +25,11 @@ use crate::language::{bilingual, in_both};
 use crate::log;
 use crate::message::{action_first, cannot, messages, notes, span};
 
+/// How long a hook may still run once its process was asked to end, until it gets SIGTERM.
+pub(crate) const TIME_AT_END: Duration = Duration::from_secs(3);
+
 /// How long a hook may go on after SIGTERM before it is killed.
-const GRACE: Duration = Duration::from_secs(1);
+pub(crate) const GRACE: Duration = Duration::from_secs(1);
 
 /// How long starting a hook is tried again while there can be no more processes.
 const SPAWN_PATIENCE: Duration = Duration::from_secs(3);

@@ -30,7 +30,7 @@ use crate::upstream::{
     Credential, IssuedToken, Liveness, Probe, RefreshMode, TokenSource, Upstream, UpstreamError,
 };
 
-/// The time for one refresh, with the wait for the lock and further attempts; the same as the default of `fetch`.
+/// The time for one refresh, with the wait for the lock and further attempts.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The time for a probe that a client waits for. It waits for what follows from it, too.

@@ -16,12 +16,8 @@ use crate::log::{OnceUntilChanged, error, info};
 use crate::message::action_first;
 use crate::model::kind::DocumentKind;
 use crate::model::status::HookStatus;
-use crate::os::hook::{HAS_RUN, HookKind, NOT_RUN};
+use crate::os::hook::{HAS_RUN, HookKind, NOT_RUN, TIME_AT_END};
 use crate::os::thread;
-
-/// The time a running hook gets when the server ends. Together with the hook's grace it is shorter than the server's own
-/// shutdown timeout.
-const TIME_AT_SHUTDOWN: Duration = Duration::from_secs(3);
 
 /// The pause before a hook is run again for which there was no thread.
 const RETRY_WITHOUT_THREAD: Duration = Duration::from_secs(1);
@@ -109,7 +105,7 @@ impl OnChange {
     /// Stops a running hook, after a moment.
     pub(super) fn stop(&self, environment: &Environment) {
         let (is_stopped, timer) =
-            (Arc::clone(&self.is_stopped), environment.clock.timer(TIME_AT_SHUTDOWN));
+            (Arc::clone(&self.is_stopped), environment.clock.timer(TIME_AT_END));
         spawn_local(async move {
             timer.await;
             is_stopped.store(true, Ordering::Relaxed);

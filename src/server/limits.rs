@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
+use crate::os::hook;
+
 /// The largest request line with headers, in bytes. An SDK sends a few hundred; hyper accepts no smaller limit.
 pub(crate) const MAX_HEAD: usize = 8 * 1024;
 
@@ -49,8 +51,11 @@ pub(crate) const LINGERING_TIMEOUT: Duration = Duration::from_secs(2);
 /// connection with unread bytes resets it, and the client may lose the answer.
 pub(crate) const MAX_LINGERING: usize = 2 * 1024 * 1024;
 
-/// How long answers under way may take after SIGTERM. systemd kills the process after 90 s.
+/// How long answers and hooks under way may take after SIGTERM. systemd kills the process after 90 s.
 pub(crate) const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+
+const _: () =
+    assert!(hook::TIME_AT_END.as_secs() + hook::GRACE.as_secs() < SHUTDOWN_TIMEOUT.as_secs());
 
 /// How much longer a token that WeChat has issued by then may take to be published.
 pub(crate) const PUBLISHING_TIMEOUT: Duration = Duration::from_secs(3);
