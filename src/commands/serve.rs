@@ -32,6 +32,7 @@ use crate::store::Stores;
 use crate::upstream::api_servers::ApiServersReader;
 use crate::upstream::config::Origin;
 
+/// Runs `wxtoken serve` until a signal ends it.
 pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
     // A `LocalSet` on top of the usual runtime would queue each task that is woken twice.
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -79,32 +80,16 @@ pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
     }
     let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
     let bound = BoundSocket::passed_or_bind(&listen, scheme)?;
-    if let Some(bound) = bound.iter().find(|bound| bound.is_beyond_loopback()) {
-        // A client's certificate is as good as a key.
-        let is_for_all = settings.tls_client_ca.is_none() && served_settings.get().are_for_all();
-        match defaults_to_loopback {
-            true => error!("serve: {}", messages::ALLOWS_NO_OTHER_HOST.with([bound])),
-            false if is_for_all => error!("serve: {}", messages::ALLOWS_ALL.with([bound])),
-            false => {}
-        }
-    }
+    // A client's certificate is as good as a key.
+    let is_for_all = settings.tls_client_ca.is_none() && served_settings.get().are_for_all();
+    warn_of_reach(&bound, defaults_to_loopback, is_for_all);
     let connections = allot_descriptors(&settings, served_settings.get().accounts(), &environment);
     let accounts = served_settings.get().accounts().names().len();
     stores.await_first_look();
     let options =
         Options { settings: served_settings, tls, max_connections: connections, clock, signals };
     log::write_in_background();
-    let listening = async |addresses: Vec<String>| {
-        let status = status(accounts, &addresses);
-        // In a thread, because stdout may not be read.
-        let shared = addresses.clone();
-        match thread::run(move || output::print_listening(&shared)).await {
-            Ok(printed) => printed?,
-            Err(_) => output::print_listening(&addresses)?,
-        }
-        systemd::ready(&status);
-        Ok(())
-    };
+    let listening = async |addresses| tell_listening(accounts, addresses).await;
     let served = runtime.block_on(server::serve(bound, options, listening));
     // Refreshes that are still under way end with the process.
     runtime.shutdown_background();
@@ -112,11 +97,34 @@ pub(crate) fn run(common: &CommonArgs, args: &ServeArgs) -> Result<Exit> {
     served.map(|()| Exit::Done)
 }
 
-/// Descriptors beyond those that are open at the start, with those of the event loop, and those of connections and refreshes:
-/// files that are read for a reload or a request, an accepted connection of each listener that waits for a slot.
+/// Warns if other hosts can connect and none is allowed, or all get the token without a key.
+fn warn_of_reach(bound: &[BoundSocket], defaults_to_loopback: bool, is_for_all: bool) {
+    let Some(bound) = bound.iter().find(|bound| bound.is_beyond_loopback()) else { return };
+    match defaults_to_loopback {
+        true => error!("serve: {}", messages::ALLOWS_NO_OTHER_HOST.with([bound])),
+        false if is_for_all => error!("serve: {}", messages::ALLOWS_ALL.with([bound])),
+        false => {}
+    }
+}
+
+/// Tells stdout and systemd that clients can connect.
+async fn tell_listening(accounts: usize, addresses: Vec<String>) -> Result<()> {
+    let status = status(accounts, &addresses);
+    // In a thread, because stdout may not be read.
+    let shared = addresses.clone();
+    match thread::run(move || output::print_listening(&shared)).await {
+        Ok(printed) => printed?,
+        Err(_) => output::print_listening(&addresses)?,
+    }
+    systemd::ready(&status);
+    Ok(())
+}
+
+/// Descriptors beyond those that are open at the start (of the event loop, among others) and those of connections and refreshes: for
+/// files that are read for a reload or a request, and for a connection of each listener that waits for a slot.
 const RESERVED_DESCRIPTORS: u64 = 19;
 
-/// Those of one Redis: two that follow it, one that is being opened.
+/// The descriptors of one Redis: two that follow it, and one that is being opened.
 const REDIS_DESCRIPTORS: u64 = 3;
 
 /// Shares out the descriptors that this process may have between connections and refreshes, and says so if they are too
@@ -156,7 +164,7 @@ fn allot_descriptors(
     connections as usize
 }
 
-/// Fails if tokens of wxtoken's own are to be handed out where they open nothing, or where there is no key to make them for.
+/// Fails if opaque tokens are to be handed out without a gateway, where they open nothing, or without keys to make them for.
 fn check_opaque_tokens(settings: &ServeSettings) -> Result<()> {
     let missing = match (settings.opaque_tokens, &settings.keys, settings.gateway) {
         (false, ..) | (true, Some(_), true) => return Ok(()),
@@ -167,7 +175,7 @@ fn check_opaque_tokens(settings: &ServeSettings) -> Result<()> {
     Err(Exit::Usage.error(missing.text()))
 }
 
-/// The certificates for HTTPS, if it is configured.
+/// Returns the certificates for HTTPS, if it is configured.
 fn tls(settings: &ServeSettings, clock: Arc<dyn Clock>) -> Result<Option<Tls>> {
     let files = TlsFiles::from_flags(
         settings.tls_cert.as_deref(),
@@ -177,18 +185,18 @@ fn tls(settings: &ServeSettings, clock: Arc<dyn Clock>) -> Result<Option<Tls>> {
     files.map(|files| Tls::new(files, clock)).transpose()
 }
 
-/// The status that `systemctl status` shows.
+/// Returns the status that `systemctl status` shows.
 fn status(accounts: usize, addresses: &[String]) -> String {
     let noun = if accounts == 1 { "account" } else { "accounts" };
     format!("serving {accounts} {noun} on {}", addresses.join(", "))
 }
 
-/// Reads what is served and to whom: flags, the config, and the files that they name and that are not followed yet.
+/// Reads what is served and to whom: flags, the config, and the files that these name and that are not followed yet.
 struct SettingsReader {
     common: CommonArgs,
     args: ServeArgs,
-    /// The config file, as it was found at the start. A reload does not look for another one: if this one is gone for a
-    /// moment, its access rules would be, too.
+    /// The config file that was found at the start. A reload does not look for another one: if this file is gone for a moment, its
+    /// access rules must stay.
     path: Option<PathBuf>,
     secrets: Secrets,
     /// The settings with which the process started. Some of them cannot change while it runs.
@@ -237,8 +245,8 @@ impl SettingsReader {
         }))
     }
 
-    /// Returns where the accounts' calls go. An account of the config whose servers cannot be read is logged and left out, so
-    /// that the others are served.
+    /// Returns where the accounts' calls go. If that cannot be read for an account of the config, this is logged, and the account is left
+    /// out, so that the others are served.
     fn api_servers(&self, accounts: &[AccountSettings]) -> Result<AccountServers> {
         let mut reader = ApiServersReader::new(&self.resources.connector);
         let mut found = AccountServers::new();
@@ -252,8 +260,7 @@ impl SettingsReader {
         Ok(found)
     }
 
-    /// Connects the accounts that are new or continue none. If `mode` is given, they are refreshed, and their documents
-    /// have that mode.
+    /// Connects the accounts that do not continue a known one. With a `mode`, they are refreshed, and their documents have that mode.
     fn connect(
         &self,
         accounts: Vec<AccountSettings>,
@@ -272,7 +279,7 @@ impl SettingsReader {
     }
 }
 
-/// The flags and files of the access rules. `accounts` are their names, each with its own `allow`.
+/// Returns the flags and files of the access rules. `accounts` are the names of the accounts, each with its own `allow`.
 fn sources(
     settings: &ServeSettings,
     accounts: Vec<(String, Option<Vec<String>>)>,

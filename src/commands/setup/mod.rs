@@ -117,15 +117,7 @@ pub(super) fn run(common: &CommonArgs, args: &SetupArgs) -> Result<Exit> {
     let _lock = lock(&host)?;
     config.check_unchanged()?;
     env_file.check_unchanged()?;
-    let mut left = Vec::new();
-    for step in plan(Zeroizing::new(format!("{}\n", secret.expose())))? {
-        match (step.execute(&host), step.otherwise()) {
-            (Ok(false), _) => {}
-            (Ok(true), _) => output::print(&step.report())?,
-            (Err(err), Some(otherwise)) => left.push(format!("{otherwise} [{err:#}]\n")),
-            (Err(err), None) => return Err(again(err)),
-        }
-    }
+    let left = execute(plan(Zeroizing::new(format!("{}\n", secret.expose())))?, &host)?;
     let fetched = first_fetch(common, &host, &account.name, is_central);
     let checked = match host.runner {
         FetchRunner::Cron => as_service(&host, "check", &account.name),
@@ -143,8 +135,22 @@ pub(super) fn run(common: &CommonArgs, args: &SetupArgs) -> Result<Exit> {
         has_keys: config.has_serving("keys"),
     };
     output::print(&after.text())?;
-    output::print(&left.concat())?;
+    output::print(&left)?;
     Ok(checked)
+}
+
+/// Does the steps, and says each that changed something. Returns what is left to a person, as lines.
+fn execute(steps: Vec<SetupStep>, host: &SetupHost) -> Result<String> {
+    let mut left = String::new();
+    for step in steps {
+        match (step.execute(host), step.otherwise()) {
+            (Ok(false), _) => {}
+            (Ok(true), _) => output::print(&step.report())?,
+            (Err(err), Some(otherwise)) => left.push_str(&format!("{otherwise} [{err:#}]\n")),
+            (Err(err), None) => return Err(again(err)),
+        }
+    }
+    Ok(left)
 }
 
 /// Keeps other setups from changing files until it is dropped. Makes the directory of the config for that.

@@ -2,6 +2,7 @@
 //! comes before the config that names its account.
 
 use std::fs;
+use std::mem;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -45,7 +46,7 @@ pub(super) struct Wanted<'a> {
 
 impl Wanted<'_> {
     /// Returns the steps, without the first fetch.
-    pub(super) fn steps(self) -> Result<Vec<SetupStep>> {
+    pub(super) fn steps(mut self) -> Result<Vec<SetupStep>> {
         let Wanted { host, config, .. } = self;
         let mut steps = Vec::new();
         let units = match host.runner {
@@ -87,34 +88,12 @@ impl Wanted<'_> {
             steps.push(SetupStep::Give(of_root));
         }
         let path = host.secrets().join(format!("{}.secret", self.name));
-        steps.push(SetupStep::File { path, mode: 0o600, content: Content::Secret(self.secret) });
+        let content = Content::Secret(mem::take(&mut self.secret));
+        steps.push(SetupStep::File { path, mode: 0o600, content });
         let (path, text) = (config.path().to_owned(), config.after().to_owned());
         steps.extend(SetupStep::text(path, if host.is_system() { 0o644 } else { 0o600 }, text));
         match host.runner {
-            FetchRunner::Systemd => {
-                let overridden = self.env_file.overridden(self.is_served);
-                let is_changed = overridden.is_some();
-                steps.extend(overridden);
-                let filter = match self.is_served && !self.is_central {
-                    true => {
-                        check_socket(host)?;
-                        units::filter(host, &config.allowed())?
-                    }
-                    false => None,
-                };
-                let has_new = !units.is_empty() || filter.is_some();
-                steps.extend(units);
-                steps.extend(filter);
-                if has_new {
-                    steps.push(SetupStep::run(&["systemctl", "daemon-reload"]));
-                }
-                let has_socket = host.unit(SOCKET).is_some();
-                steps.extend(commands(self.is_central, self.is_served, has_socket));
-                if is_changed && !self.is_central && !self.is_served {
-                    // It runs with what the environment file said.
-                    steps.push(SetupStep::run(&["systemctl", "try-restart", SERVE]));
-                }
-            }
+            FetchRunner::Systemd => steps.extend(self.systemd_steps(units)?),
             FetchRunner::Cron => steps.extend(cron),
             FetchRunner::Crontab => {
                 let (there, home, dirs) = (step::crontab()?, own_home(), host.own_dirs());
@@ -126,6 +105,32 @@ impl Wanted<'_> {
                 steps.extend(units::user_units(configs, host.own_program(), &host.own_dirs())?);
             }
             FetchRunner::Nothing => {}
+        }
+        Ok(steps)
+    }
+
+    /// Returns the steps by which systemd runs wxtoken from then on, with these units.
+    fn systemd_steps(&self, units: Vec<SetupStep>) -> Result<Vec<SetupStep>> {
+        let Wanted { host, config, env_file, is_central, is_served, .. } = *self;
+        let overridden = env_file.overridden(is_served);
+        let is_changed = overridden.is_some();
+        let filter = match is_served && !is_central {
+            true => {
+                check_socket(host)?;
+                units::filter(host, &config.allowed())?
+            }
+            false => None,
+        };
+        let has_new = !units.is_empty() || filter.is_some();
+        let mut steps: Vec<_> = overridden.into_iter().chain(units).chain(filter).collect();
+        if has_new {
+            steps.push(SetupStep::run(&["systemctl", "daemon-reload"]));
+        }
+        let has_socket = host.unit(SOCKET).is_some();
+        steps.extend(commands(is_central, is_served, has_socket));
+        if is_changed && !is_central && !is_served {
+            // It runs with what the environment file said.
+            steps.push(SetupStep::run(&["systemctl", "try-restart", SERVE]));
         }
         Ok(steps)
     }
