@@ -17,7 +17,7 @@ use crate::model::secret::Secret;
 /// The prefix of every key, by which people and secret scanners recognize one.
 const PREFIX: &str = "wxk_";
 
-/// The prefix of every token of wxtoken's own, which WeChat does not know.
+/// The prefix of every opaque token.
 pub(crate) const OPAQUE_PREFIX: &str = "wxo_";
 
 /// Enough that a key cannot be guessed, so its digest needs no salt.

@@ -1,4 +1,4 @@
-//! Tokens of wxtoken's own (`serve --opaque-tokens`): how one is made of the account's own token and a client's key.
+//! Opaque tokens (`serve --opaque-tokens`): how one is made from WeChat's token and a client's key.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,17 +10,17 @@ use super::{Digest, OPAQUE_PREFIX};
 use crate::model::account::{self, Tag};
 use crate::model::secret::Secret;
 
-/// What follows the prefix: which key and which account it is for, in base64.
+/// The length of what follows the prefix: for which key and which account the token is, in base64.
 const TAG_LENGTH: usize = 16; // characters
 
-/// The least length. A longer token of WeChat's is matched in length: SDKs and databases have room for that.
+/// The least length of an opaque token. If WeChat's token is longer, both have the same length: SDKs and databases have room for that.
 const MIN_LENGTH: usize = 128; // characters
 
-/// What the digest and the message authentication are for, so that no other use gives the same result.
+/// Part of what is hashed, so that no other use of the hashes gives the same result.
 const PURPOSE: &[u8] = b"wxtoken opaque token";
 
-/// Makes the tokens of one of an account's own tokens, for all keys. It does not reveal that token, and opens the gateway
-/// for as long as it is recognized.
+/// Makes the opaque tokens that stand for one of WeChat's tokens, for all keys. It does not reveal WeChat's token, and its opaque tokens
+/// open the gateway for as long as the seed is known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub(crate) struct TokenSeed(Secret);
@@ -38,16 +38,16 @@ impl From<TokenSeed> for String {
 }
 
 impl TokenSeed {
-    /// Returns the seed of one of an account's own tokens.
-    pub(crate) fn of(own: &Secret) -> TokenSeed {
+    /// Returns the seed of one of WeChat's tokens.
+    pub(crate) fn of(wechat_token: &Secret) -> TokenSeed {
         let mut context = Context::new(&SHA256);
         context.update(PURPOSE);
-        context.update(own.expose().as_bytes());
+        context.update(wechat_token.expose().as_bytes());
         TokenSeed(Secret::new(URL_SAFE_NO_PAD.encode(context.finish())))
     }
 
-    /// Returns the token that the client whose key has this digest is handed for the account with this name, as long as
-    /// `length` characters if that is enough.
+    /// Returns the opaque token of the client whose key has this digest, for the account with this name. It has `length` characters, or
+    /// [`MIN_LENGTH`] if that is more.
     pub(crate) fn token(&self, length: usize, key: &Digest, account: &str) -> Secret {
         let length = length.max(MIN_LENGTH);
         let mut text = String::with_capacity(length);
@@ -71,12 +71,12 @@ impl TokenSeed {
     }
 }
 
-/// Returns what names the key with this digest in its tokens.
+/// Returns the tag of the key with this digest.
 pub(crate) fn tag(key: &Digest) -> Tag {
     std::array::from_fn(|n| key[n])
 }
 
-/// Returns the tags of key and account in a token; `None` if it is none of wxtoken's own.
+/// Returns the tags of key and account in an opaque token; `None` for any other token.
 pub(crate) fn tags_of(token: &str) -> Option<(Tag, Tag)> {
     let tags = token.strip_prefix(OPAQUE_PREFIX)?.get(..TAG_LENGTH)?;
     let tags = URL_SAFE_NO_PAD.decode(tags).ok()?;

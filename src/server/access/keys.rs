@@ -102,7 +102,7 @@ impl Key {
         digest
     }
 
-    /// Returns what names the key in tokens of wxtoken's own.
+    /// Returns the tag of the key in opaque tokens.
     pub(crate) fn tag(&self) -> Tag {
         opaque_token::tag(&self.digest())
     }

@@ -36,7 +36,7 @@ pub(crate) struct ConfiguredRules {
     /// By the account's index: the addresses that may have its token, among those that are allowed at all. `None` if all
     /// of them may.
     accounts: Vec<Option<Allowlist>>,
-    /// Whether clients are handed tokens of wxtoken's own.
+    /// Whether clients are handed opaque tokens.
     opaque_tokens: bool,
 }
 
@@ -177,12 +177,12 @@ impl AccessRules {
         }
     }
 
-    /// Whether clients are handed tokens of wxtoken's own, and never WeChat's.
+    /// Whether clients are handed opaque tokens, and never WeChat's.
     pub(crate) fn hands_out_opaque(&self) -> bool {
         self.configured.opaque_tokens
     }
 
-    /// Returns what a token of wxtoken's own stands for, also if such are handed out no longer: clients keep them until their end.
+    /// Returns what an opaque token stands for, even if they are no longer handed out: clients keep them until their end.
     pub(crate) fn open_opaque<'a>(
         &'a self,
         presented: &str,

@@ -1,9 +1,8 @@
-//! Tokens of wxtoken's own (`--opaque-tokens`), which clients are handed in place of WeChat's and which open the gateway only.
+//! Opaque tokens (`--opaque-tokens`): clients are handed them in place of WeChat's, and they open the gateway only.
 //!
-//! A client's token is made of the account's own token and the digest of the client's key, so that none has to be kept: it is
-//! the same after a restart and on another host with the same documents and keys, is replaced when the account's own is, and
-//! ends with the key. It cannot be made without the account's own token, which no client is handed, or what the record beside the
-//! document has of one that was replaced.
+//! An opaque token is made from WeChat's token and the digest of the client's key, so that none has to be kept. It is the same after a
+//! restart, and on another host with the same documents and keys. It is replaced when WeChat's token is, and ends with the key. To make
+//! one takes WeChat's token, which no client is handed, or the seed of a replaced token, which the record beside the document has.
 
 use std::rc::Rc;
 
@@ -13,22 +12,22 @@ use crate::model::client_key::opaque_token::{TokenSeed, tags_of};
 use crate::model::document::MAX_TOKEN;
 use crate::model::secret::Secret;
 
-/// What a client's token stands for.
+/// What an opaque token stands for.
 #[derive(Debug)]
 pub(crate) struct Opened<'a> {
     pub(crate) key: &'a Key,
     pub(crate) account: usize,
-    /// The account's own token; `None` if it was replaced before this process began.
+    /// WeChat's token; `None` if it was replaced before this process began.
     pub(crate) token: Option<Rc<Secret>>,
     pub(crate) age: TokenAge,
 }
 
-/// Returns the token that the client with this key is handed in place of `own`, that of the account with this name.
-pub(crate) fn token(own: &Secret, key: &Key, account: &str) -> Secret {
-    TokenSeed::of(own).token(own.expose().len(), &key.digest(), account)
+/// Returns the opaque token that the client with this key is handed in place of WeChat's token of the account with this name.
+pub(crate) fn token(wechat_token: &Secret, key: &Key, account: &str) -> Secret {
+    TokenSeed::of(wechat_token).token(wechat_token.expose().len(), &key.digest(), account)
 }
 
-/// Returns what a token stands for that a client presents; `None` if it is none of these, or of a key that was taken out.
+/// Returns what the token that a client presents stands for; `None` if it is no opaque token, or one of a key that was taken out.
 pub(crate) fn open<'a>(presented: &str, keys: &'a Keys, accounts: &Accounts) -> Option<Opened<'a>> {
     let (key_tag, account_tag) = tags_of(presented)?;
     let length = presented.len();

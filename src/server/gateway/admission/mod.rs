@@ -97,7 +97,7 @@ pub(crate) fn admit(
         true => Some(open(&query.token, access, accounts).ok_or(GatewayRefusal::UnknownToken)?),
         false => None,
     };
-    // A token of wxtoken's own says whose it is.
+    // An opaque token says for which key it was made.
     let key = match (key, of_token.as_ref().and_then(|opened| opened.key)) {
         (Some(shown), Some(of_token)) if shown.digest() != of_token.digest() => {
             return Err(GatewayRefusal::UnknownToken);
@@ -134,12 +134,12 @@ pub(crate) fn admit(
 struct OpenedToken<'a> {
     account: usize,
     age: TokenAge,
-    /// The key that it was made for, if it is one of wxtoken's own.
+    /// The key for which it was made, if it is an opaque token.
     key: Option<&'a Key>,
 }
 
-/// Returns what a token stands for; `None` if it is none that is handed out here. One of wxtoken's own may have been handed out
-/// before they were turned off.
+/// Returns what a token stands for; `None` if it is none that is handed out here. Opaque tokens count even where they are no longer
+/// handed out: clients keep them until their end.
 fn open<'a>(token: &str, access: &'a AccessRules, accounts: &Accounts) -> Option<OpenedToken<'a>> {
     match access.open_opaque(token, accounts) {
         Some(Opened { key, account, age, .. }) => {
