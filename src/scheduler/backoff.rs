@@ -11,7 +11,7 @@ use crate::os::timestamp::Timestamp;
 /// The pause after a first failure that may pass by itself. Each further one in a row doubles it.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 
-/// The longest such pause, so that the end of an outage is noticed within a minute.
+/// The longest pause after a failure that may pass by itself: the end of an outage is noticed within a minute.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// The least time between the starts of two jobs for the same document.
@@ -24,8 +24,8 @@ const MAX_WAIT_WHILE_DUE: Duration = Duration::from_secs(5 * 60);
 /// The wait after WeChat issued a dead token again.
 pub(super) const WAIT_AFTER_SAME_TOKEN: Duration = MAX_WAIT_WHILE_DUE;
 
-/// Returns the pause after the last of `in_a_row` failures (1 and up). `retry_after` is for how long another attempt is
-/// known to be pointless. Adds up to a tenth of jitter.
+/// Returns the pause after the last of `in_a_row` failures (1 and up), with up to a tenth of jitter. `retry_after` is the time for which
+/// another attempt is known to be pointless.
 pub(super) fn pause(in_a_row: u32, retry_after: Option<Duration>, random: u64) -> Duration {
     let pause = retry_after.unwrap_or_else(|| {
         let doubled = FIRST_PAUSE * 2u32.pow(in_a_row.saturating_sub(1).min(8));
@@ -50,15 +50,15 @@ pub(super) fn until_due(
     document.left(now).saturating_sub(refresh_before).max(MIN_INTERVAL)
 }
 
-/// Returns the wait after WeChat issued a token that is due from the start and has this much life left. On the classic
-/// API the next request would invalidate it. On stable it returns the same token until its last five minutes, whatever
-/// the margin here; on work until its end, which a request shortly before it waits out.
+/// Returns the wait after WeChat issued a token that is due from the start and has this much life left. On classic the next request
+/// would invalidate it. On stable WeChat returns the same token until its last five minutes, whatever the margin here. On work it does
+/// so until the token's end, so that the next request comes shortly before that.
 pub(super) fn wait_while_due(rules: Rules, left: Duration) -> Duration {
     match rules {
         Rules::Classic => (left / 2).max(MIN_INTERVAL),
         Rules::Stable => (left / 4).clamp(MIN_INTERVAL, MAX_WAIT_WHILE_DUE),
         Rules::Work => left.saturating_sub(MIN_INTERVAL).clamp(MIN_INTERVAL, MAX_WAIT_WHILE_DUE),
-        // The mirrored wxtoken may have another one at any time.
+        // The source may have another token at any time.
         Rules::Mirror => Duration::ZERO,
     }
 }

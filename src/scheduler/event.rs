@@ -8,7 +8,7 @@ use crate::message::command::{command, report_rejected};
 use crate::message::{action_first, messages, notes, span};
 use crate::model::kind::DocumentName;
 
-/// A pause after which it is said how not to wait for it.
+/// With a pause of this length or more, the line says how not to wait for it.
 const FAR_AWAY: Duration = Duration::from_secs(5 * 60);
 
 messages! {

@@ -1,6 +1,5 @@
-//! The blocking work of a scheduler, each piece in a thread of its own: probing a token, requesting another one or a
-//! ticket, and publishing it. Reports what happened; what follows from it is decided by [`State`](super::state::State),
-//! also between a job's probe and its request.
+//! The blocking work of a scheduler, each piece in a thread of its own: a probe, or a request for a token or ticket with its publication.
+//! Reports what happened. [`State`](super::state::State) decides what follows, also between the probe and the request of one job.
 
 use std::cell::{Cell, RefCell};
 use std::sync::mpsc::RecvTimeoutError;
@@ -33,7 +32,7 @@ use crate::upstream::{
 /// The time for one refresh, with the wait for the lock and further attempts.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The time for a probe that a client waits for. It waits for what follows from it, too.
+/// The time for a probe that a client waits for. The client also waits for the request that follows.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The time for a probe that no client waits for.
@@ -48,15 +47,15 @@ pub(super) enum Job {
     Resolve(RejectedToken),
 }
 
-/// A token that may be dead: WeChat rejected it according to a client, or the client behaves as if.
+/// A token that may be dead: a client says that WeChat rejected it, or behaves so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RejectedToken {
     pub(super) token: Secret,
     /// Whether it is probed before it is replaced.
     pub(super) probe: ProbeKind,
-    /// Whether it was reported. On a mere suspicion it is replaced only if a probe says that it is dead.
+    /// Whether it was reported. After a mere suspicion it is replaced only if a probe says that it is dead.
     pub(super) is_reported: bool,
-    /// The client that the probe counts against, and its share that it is of.
+    /// The client whose quota the probe counts against, and for which reason.
     pub(super) client: Option<(ClientIdentity, ProbeReason)>,
 }
 
@@ -75,11 +74,11 @@ pub(super) struct Attempt {
     pub(super) request: TokenRequest,
     /// Whether it may be forced.
     pub(super) may_force: bool,
-    /// The token to replace, if WeChat says that it is dead.
+    /// The token to replace, if WeChat has called it dead.
     pub(super) dead: Option<Secret>,
 }
 
-/// What becomes known while a job goes on.
+/// What a job reports before it ends.
 #[derive(Debug)]
 pub(super) enum JobNews {
     /// What WeChat says of a token.
@@ -88,7 +87,7 @@ pub(super) enum JobNews {
     Failed(String),
 }
 
-/// Takes the news of a job. Sending fails only after the worker is gone.
+/// Takes the news of a job. Sending fails only once the worker is gone.
 pub(super) type NewsSender = UnboundedSender<JobNews>;
 
 /// The result of a job.
@@ -105,7 +104,7 @@ pub(super) struct JobReport {
 }
 
 impl JobReport {
-    /// The report of a job that failed for a reason of this machine.
+    /// Returns the report of a job that failed because of this machine.
     pub(super) fn failed(error: anyhow::Error) -> JobReport {
         JobReport { outcome: Some(Err(RefreshError::Local(error))), ..JobReport::default() }
     }
@@ -122,7 +121,7 @@ pub(crate) struct UpstreamConnection {
     connect: Mutex<Connect>,
     /// `None` until `connect` succeeds.
     upstream: Mutex<Option<Arc<dyn Upstream>>>,
-    /// The first connection, which takes long. A job waits for it no further, as others need its slot.
+    /// The first connection, if it takes so long that the job that began it gave up: others need its slot. The next job waits for it again.
     connecting: Mutex<Option<Pending<Connected>>>,
 }
 
@@ -147,7 +146,7 @@ impl UpstreamConnection {
         }
     }
 
-    /// Connects in this way from now on. The upstream stays until then.
+    /// Connects by `connect` from now on. The present upstream stays until it is connected again.
     pub(super) fn set_connect(&self, connect: Connect) {
         *lock(&self.connect) = connect;
     }
@@ -208,17 +207,17 @@ impl UpstreamConnection {
     }
 }
 
-/// All that a job needs, for a thread of its own.
+/// All that a job needs in its thread.
 pub(super) struct JobContext {
     pub(super) settings: Arc<Settings>,
     pub(super) connection: Arc<UpstreamConnection>,
     pub(super) clock: Arc<dyn Clock>,
-    /// Whether WeChat is asked whatever earlier runs were refused.
+    /// Whether WeChat is asked whatever the record says.
     pub(super) asks_anyway: bool,
 }
 
 impl JobContext {
-    /// Asks WeChat whether this token is alive. Fails for a reason of this machine.
+    /// Asks WeChat whether this token is alive. Fails only because of this machine.
     pub(super) fn probe(&self, token: &Secret, kind: ProbeKind) -> anyhow::Result<Liveness> {
         let timeout = match kind {
             ProbeKind::Scheduled => SCHEDULED_PROBE_TIMEOUT,
@@ -235,8 +234,7 @@ impl JobContext {
         }
     }
 
-    /// Publishes a ticket in `store`, if the published one is due. A dead token is not replaced here, because that is
-    /// subject to quotas; it is the error returned.
+    /// Publishes a ticket in `store`, if the published one is due. A dead token is an error, and is not replaced here: quotas apply.
     pub(super) fn run_ticket(
         &self,
         kind: &TicketType,
@@ -291,7 +289,7 @@ impl JobContext {
         probe: &'a dyn Probe,
     ) -> RecordContext<'a> {
         let asks_anyway = self.asks_anyway;
-        // A report is probed before it comes here.
+        // A report was probed before this job.
         RecordContext { credential, probe, asks_anyway, is_of_token: true, keeps_honoured: false }
     }
 
@@ -322,7 +320,7 @@ impl JobContext {
     }
 }
 
-/// Reports what a probe says as soon as it is known: the published token, which another secret got, may be dead.
+/// A probe from within a refresh, whose verdict is reported at once: a token that another secret got may be dead.
 struct ReportingProbe<'a> {
     probe: &'a dyn Probe,
     news: &'a NewsSender,
@@ -343,7 +341,7 @@ impl Probe for ReportingProbe<'_> {
     }
 }
 
-/// Records the requests to a source, reports those that fail, and withholds forced ones if they are not allowed.
+/// A source that records the requests to another one, reports failures, and withholds forced requests if they are not allowed.
 struct RecordingSource<'a> {
     source: &'a dyn TokenSource,
     rules: Rules,

@@ -1,8 +1,9 @@
-//! Keeps one account's token and tickets fresh inside `serve --refresh`: on schedule, when a client finds none, and when a
-//! client reports that WeChat rejected the token. One job at a time runs for each document, all that wait share its result,
-//! and failures are remembered, so that many clients cause no more requests than one.
+//! Keeps one account's token and tickets fresh inside `serve --refresh`: on schedule, when a client finds none, and when a client reports
+//! that WeChat rejected the token. One job at a time runs for each document, all clients that wait share its result, and failures are
+//! remembered, so that many clients cause no more requests than one.
 //!
-//! Runs on the server's thread, in its `LocalSet`; all that blocks runs in other threads. Time comes from a [`Clock`].
+//! [`State`](state::State) decides what to do, and does nothing itself. [`Worker`] starts what it decides. A [`Job`](job::Job) does the
+//! blocking work in a thread. The rest runs on the server's thread, as local tasks. Time comes from a [`Clock`].
 
 mod backoff;
 mod event;
@@ -44,15 +45,14 @@ use job::UpstreamConnection;
 use settings::Settings;
 use worker::Worker;
 
-/// How many accounts are refreshed at once; the others wait for their turn. Each occupies a thread.
+/// How many accounts are refreshed at once, each in a thread; the others wait for their turn.
 pub(crate) const MAX_JOBS: usize = 16;
 
-/// How many descriptors a refresh has open, at most: its lock, the directory twice, the new document and a shortened one, the
-/// record with its directory, and meanwhile either a socket or what looks up a name; and four to start the hook of the one
-/// before.
+/// How many descriptors a refresh has open at most. Eight for itself: its lock, the directory twice, the new document and a shortened
+/// one, the record with its directory, and a socket or the lookup of a name. Four for the start of the last refresh's hook.
 pub(crate) const JOB_DESCRIPTORS: u64 = 8 + 4;
 
-/// How many hooks of all accounts run at once. Each occupies a thread, too.
+/// How many hooks of all accounts run at once, each in a thread.
 const MAX_HOOKS: usize = 16;
 
 /// What all schedulers of a server share.
@@ -71,7 +71,7 @@ impl Environment {
         Environment { clock, stores, job_slots, hook_slots }
     }
 
-    /// Lets no more than so many jobs, and as many hooks, run at once. Is called before the first of them.
+    /// Limits how many jobs, and how many hooks, run at once. Called before the first of them starts.
     pub(crate) fn limit_jobs(&self, jobs: usize) {
         self.job_slots.forget_permits(MAX_JOBS.saturating_sub(jobs.max(1)));
         self.hook_slots.forget_permits(MAX_HOOKS.saturating_sub(jobs.max(1)));
@@ -85,8 +85,7 @@ pub(crate) struct Scheduler {
 }
 
 impl Scheduler {
-    /// Returns a scheduler for an account whose document files have this `mode`. It uses `upstream`; if there is none, it
-    /// connects when a job needs one.
+    /// Returns a scheduler for an account whose document files have this `mode`. Without an `upstream` it connects when a job needs one.
     pub(crate) fn new(
         account: Account,
         mode: u32,
@@ -100,8 +99,8 @@ impl Scheduler {
         Scheduler { worker, schedule: RefCell::default() }
     }
 
-    /// Takes changed settings of the same account: other tickets, another hook, another `connect`. What is known of its
-    /// token, its quotas and running jobs stay, and the upstream until it is connected again.
+    /// Takes changed settings of the same account: tickets, hooks, `connect`. What is known of its token, its quotas and its running jobs
+    /// stay. The upstream stays until it is connected again.
     pub(crate) fn update(&self, account: Account, connect: Connect) {
         self.worker.update(account, connect);
     }
@@ -133,26 +132,25 @@ impl Scheduler {
         self.worker.retry_now();
     }
 
-    /// Whether WeChat has said that this token is dead. It is not handed out then, whatever life it has left.
+    /// Whether WeChat has said that this token is dead. A dead token is not handed out, whatever life it has left.
     pub(crate) fn is_dead(&self, token: &Secret) -> bool {
         let state = self.worker.state.borrow();
         state.is_dead(token) && !(has_bug(Bug::VerdictHeldBack) && state.is_running())
     }
 
-    /// Whether this is the last token of which WeChat has said that it is dead, published or replaced. It authorizes
-    /// nothing.
+    /// Whether this is the last token that WeChat has called dead, published or replaced. It authorizes nothing.
     pub(crate) fn was_found_dead(&self, token: &str) -> bool {
         self.worker.state.borrow().was_found_dead(token)
     }
 
-    /// Returns what is known of this token from asking WeChat of late.
+    /// Returns what is known of this token from asking WeChat lately.
     pub(crate) fn evidence(&self, token: &Secret) -> TokenEvidence {
         let now = self.worker.environment.clock.instant();
         self.worker.state.borrow().evidence(token, now)
     }
 
-    /// Waits some seconds until `look` finds a token that satisfies the demand, and starts the jobs for that. `look`
-    /// returns the published token if it lives and is not dead.
+    /// Starts the jobs for a token that satisfies the demand, and waits some seconds until `look` finds it. `look` returns the published
+    /// token if it lives and is not known to be dead.
     pub(crate) async fn obtain<T>(
         &self,
         demand: &TokenDemand,
@@ -161,8 +159,8 @@ impl Scheduler {
         self.worker.obtain(demand, look).await
     }
 
-    /// Waits some seconds until `look` finds the ticket, and starts the jobs for that and for the token that it is requested
-    /// with. `look_for_token` returns the published token if it lives and is not dead.
+    /// Starts the jobs for a ticket, and for the token with which it is requested, and waits some seconds until `look` finds the ticket.
+    /// `look_for_token` returns the published token if it lives and is not known to be dead.
     pub(crate) async fn obtain_ticket<T, U>(
         &self,
         kind: &TicketType,

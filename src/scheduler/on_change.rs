@@ -42,8 +42,8 @@ enum Phase {
 }
 
 impl OnChange {
-    /// Runs the hook of the settings, which are read anew before each run, and waits for its end. If it is running already,
-    /// that run is followed by another, and this returns at once.
+    /// Runs the hook of the settings, which are read anew before each run, and waits for its end. If it is running already, it will be run
+    /// once more after that, and this returns at once.
     pub(super) async fn run(
         &self,
         settings: impl Fn() -> Arc<Settings>,

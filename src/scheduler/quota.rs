@@ -13,12 +13,12 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// <https://developers.weixin.qq.com/doc/service/api/base/api_getstableaccesstoken>
 const FORCED_INTERVAL: Duration = Duration::from_secs(30);
 
-/// The share of a day's forced requests that reports may cause while no probe can tell whether the token is dead. The
-/// rest is for tokens that WeChat says are dead.
+/// One in so many of a day's forced requests may be caused by reports while no probe can tell whether the token is dead. The rest is for
+/// tokens that WeChat calls dead.
 const UNPROBED_SHARE: usize = 4;
 
-/// How many probes of a kind may follow one another at once, of one client and of all.
-/// Enough for workers that start together to leave some.
+/// How many probes for one reason may follow one another at once, for one client and for all together: more than workers cause that start
+/// together.
 const CLIENT_BURST: u32 = 5;
 const BURST: u32 = 10;
 
@@ -106,9 +106,9 @@ impl ForcedQuota {
     }
 }
 
-/// How many dead tokens normal requests on stable may replace, one after another, and the time in which one more may be.
-/// WeChat issues another token to a normal request only after one was forced, which it allows 20 times a day. An upstream
-/// that keeps other rules must not make a mint of each call.
+/// How many dead tokens normal requests on stable may replace in a row, and the time in which one more may be replaced. WeChat issues a
+/// new token to a normal request only after a forced one elsewhere, which it allows 20 times a day. If an upstream breaks that rule, not
+/// each call may mint.
 const RENEWALS: u32 = 20;
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -144,7 +144,7 @@ pub(super) enum ProbeReason {
     Report,
 }
 
-/// The probes whether an account's token is alive. Suspicions take none from reports, and no client takes all.
+/// How many probes of an account's token may be sent. Suspicions take none from reports, and no client takes all.
 #[derive(Debug)]
 pub(super) struct ProbeQuota {
     suspicions: ProbeShare,
@@ -154,9 +154,9 @@ pub(super) struct ProbeQuota {
 /// Why no probe may be sent for a client now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ProbeRefusal {
-    /// It has had its share.
+    /// This client has had its share.
     Client,
-    /// All clients together have had theirs; one may be sent then.
+    /// All clients together have had their share. The next probe may be sent at this instant.
     All(Instant),
 }
 
@@ -169,7 +169,7 @@ impl ProbeQuota {
         ProbeQuota { suspicions: share(SUSPICION_INTERVAL), reports: share(REPORT_INTERVAL) }
     }
 
-    /// Takes one for this client. Fails if there is none.
+    /// Takes a probe for this client. Fails if none may be sent.
     pub(super) fn take(
         &mut self,
         reason: ProbeReason,
@@ -179,7 +179,7 @@ impl ProbeQuota {
         self.share(reason).take(client, now)
     }
 
-    /// Gives back the one that was taken for this client, because it was right: the token is dead.
+    /// Gives back the probe that was taken for this client, because the client was right: the token is dead.
     pub(super) fn give_back(&mut self, reason: ProbeReason, client: &ClientIdentity) {
         let share = self.share(reason);
         share.all.give_back();
@@ -200,7 +200,7 @@ impl ProbeQuota {
 #[derive(Debug)]
 struct ProbeShare {
     all: TokenBucket,
-    /// Those of the clients that have not all of theirs.
+    /// The shares of clients that have used a part of theirs.
     clients: HashMap<ClientIdentity, TokenBucket>,
 }
 
@@ -223,13 +223,13 @@ impl ProbeShare {
     }
 }
 
-/// So many at once, and one more after each interval.
+/// A limit of so many at once, and one more after each interval.
 #[derive(Debug)]
 struct TokenBucket {
     burst: u32,
     interval: Duration,
     left: u32,
-    /// Since when the next one has been growing.
+    /// Since when the next one is on its way.
     since: Instant,
 }
 

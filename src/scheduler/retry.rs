@@ -16,7 +16,7 @@ use crate::refresh::trouble::TroubleCause;
 /// How often the same failure is logged.
 const LOG_INTERVAL: Duration = Duration::from_secs(10 * 60);
 
-/// One instant, by both clocks, with a random number.
+/// What an attempt needs from a [`Clock`] when it ends: the time by both clocks, and a random number.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
     pub(super) wall: Timestamp,
@@ -73,8 +73,8 @@ impl Retry {
         is_first
     }
 
-    /// Notes that the attempt has ended. One that asked for nothing leaves it to the next to be the first since a reset.
-    /// Returns whether there was a reset since its start.
+    /// Notes that the attempt has ended. If it made no request, the next attempt counts as the first since a reset in its place. Returns
+    /// whether there was a reset since its start.
     pub(super) fn finish(&mut self, is_asked: bool) -> bool {
         let Some(attempt) = self.running.take() else { return false };
         self.is_reset |= attempt.is_first && !is_asked;
@@ -94,6 +94,7 @@ impl Retry {
         not_before.map_or(Duration::ZERO, |at| at.saturating_duration_since(now))
     }
 
+    /// Returns whether an attempt may start at `now` for a client that waits for the document.
     pub(super) fn readiness(&self, now: Instant) -> Readiness<'_> {
         match self.failures.last() {
             // During another attempt too: there is no reason to expect a better result.
@@ -119,7 +120,7 @@ impl Retry {
 #[derive(Debug, Default)]
 pub(super) struct Failures(Option<FailureRecord>);
 
-/// The last of them.
+/// The last failure.
 #[derive(Debug)]
 pub(super) struct FailureRecord {
     /// What the operator is told of it.
@@ -199,7 +200,7 @@ impl FailureRecord {
         self.cause.clone()
     }
 
-    /// Returns the error for a client; `with_want` adds to the cause what is missing.
+    /// Returns the error for a client. `with_want` adds what is missing to the cause.
     pub(super) fn unavailable(
         &self,
         with_want: impl FnOnce(&String) -> String,

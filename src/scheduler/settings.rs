@@ -1,5 +1,4 @@
-//! The settings of a scheduled account, with the stores of its documents. A reload that keeps the scheduler swaps in new
-//! ones.
+//! The settings of a scheduled account, with the store of its token. A reload that keeps the scheduler swaps in new settings.
 
 use std::sync::Arc;
 
@@ -19,7 +18,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// Returns the settings, and removes what a killed process left behind beside the document: it may not be due for hours.
+    /// Returns the settings. Removes what a killed process left behind beside the document: no refresh may do so for hours.
     pub(super) fn new(account: Account, mode: u32, stores: &Stores) -> Settings {
         let token_store = stores.open(&account.location, &DocumentKind::Token, mode);
         token_store.clean_up();
@@ -31,6 +30,7 @@ impl Settings {
         Settings { account, mode: self.mode, token_store: Arc::clone(&self.token_store) }
     }
 
+    /// Opens the store of a ticket, and removes what a killed process left behind beside it.
     pub(super) fn open_ticket_store(&self, kind: &TicketType, stores: &Stores) -> SharedStore {
         let kind = DocumentKind::Ticket(kind.clone());
         let store = stores.open(&self.account.location, &kind, self.mode);

@@ -1,5 +1,5 @@
-//! What is known of an account's token: the last probe, doubts, failures, quotas, the running job. Decides from that what
-//! to do for a client and on schedule. Pure: time and random numbers come in, and jobs are run elsewhere.
+//! What is known of an account's token: the last probe, doubts, failures, quotas, the running job. Decides from that what to do for a
+//! client ([`State::step`]) and on schedule ([`State::next`]). Pure: time and random numbers come in, and jobs run elsewhere.
 
 mod doubt;
 mod liveness;
@@ -27,8 +27,8 @@ use crate::upstream::{Liveness, UpstreamError};
 use doubt::Doubt;
 use liveness::ProbeResult;
 
-/// Forced requests in a day. WeChat allows 20 on stable. Elsewhere each request counts as one, and this is a tenth of
-/// classic's daily quota.
+/// How many requests are forced in a day at most. On stable WeChat allows 20. Elsewhere each request on demand counts as forced; 200 are a
+/// tenth of classic's daily quota.
 const FORCED_PER_DAY_ON_STABLE: usize = 20;
 const FORCED_PER_DAY_ELSEWHERE: usize = 200;
 
@@ -41,7 +41,7 @@ pub(super) struct State {
     refresh_before: Duration,
     /// The running job.
     job: Option<Job>,
-    /// How certain it is that the token which the running job replaces is dead.
+    /// How certain it is that the token is dead that the running job replaces.
     certainty: Certainty,
     retry: Retry,
     /// The failures of forced requests. Normal ones may succeed all the same.
@@ -50,17 +50,17 @@ pub(super) struct State {
     renewal_quota: RenewalQuota,
     probe_quota: ProbeQuota,
     last_probe: Option<ProbeResult>,
-    /// The published token, if WeChat says that it is dead.
+    /// The published token, if WeChat has called it dead.
     dead: Option<Secret>,
-    /// The last token of which WeChat said so.
+    /// The last token that WeChat has called dead, published or replaced.
     last_dead: Option<Secret>,
-    /// That the published token may be dead, according to clients.
+    /// Whether, and since when, clients say that the published token is dead and WeChat cannot tell.
     doubt: Option<Doubt>,
-    /// Whether the AppSecret has been read and not been compared yet with the one that got the published token.
+    /// Whether the next job has to compare the AppSecret, which was read anew, with the one that got the published token.
     compares_secret: bool,
-    /// Until then a token that is due is kept: it was due when WeChat issued it.
+    /// A token that is due is kept until then, because it was due when WeChat issued it.
     not_before: Instant,
-    /// Until then WeChat is expected to issue the dead token again.
+    /// WeChat is expected to issue the dead token again until then.
     same_until: Instant,
     succeeded_at: Option<UtcDateTime>,
     next_at: Option<UtcDateTime>,
@@ -73,7 +73,7 @@ pub(super) struct State {
 pub(super) enum Step {
     /// Hand out the published token.
     Serve,
-    /// Wait for a change, or until then, and ask again.
+    /// Wait for a change, or until this instant, and call [`State::step`] again.
     Wait(Option<Instant>),
     Start(Job),
     /// There is no token for now.
@@ -110,12 +110,12 @@ impl State {
         }
     }
 
-    /// Whether WeChat has said that this token is dead. It is not handed out then, whatever life it has left.
+    /// Whether WeChat has called this published token dead.
     pub(super) fn is_dead(&self, token: &Secret) -> bool {
         self.dead.as_ref() == Some(token) && !has_bug(Bug::DeadTokenHandedOut)
     }
 
-    /// Whether this is the last token of which WeChat has said that it is dead, published or replaced.
+    /// Whether this is the last token that WeChat has called dead, published or replaced.
     pub(super) fn was_found_dead(&self, token: &str) -> bool {
         self.last_dead.as_ref().is_some_and(|dead| dead.is(token))
     }
@@ -164,13 +164,13 @@ impl State {
         }
     }
 
-    /// Fails if no dead token is to be replaced on demand now.
+    /// Fails if the quotas allow no replacement of a dead token now.
     fn check_replacement(&mut self, now: Instant) -> Result<(), Unavailable> {
         self.renewal_quota.check(now)?;
         self.check_forced(Certainty::Known, now)
     }
 
-    /// Fails if no request is to be forced now.
+    /// Fails if the quota allows no forced request now, or if the last one failed a short time ago.
     fn check_forced(&self, certainty: Certainty, now: Instant) -> Result<(), Unavailable> {
         if let Some(failure) = self.forced_failures.pending(now) {
             return Err(self.unavailable(failure, now));
@@ -181,7 +181,7 @@ impl State {
     /// Returns the job that can bring a token while there is none to hand out.
     fn remedy(&self, now: Instant) -> Job {
         match &self.dead {
-            // On stable a normal request costs nothing.
+            // On stable this job begins with a normal request, which costs nothing.
             Some(dead)
                 if self.rules == Rules::Stable
                     || self.check_forced(Certainty::Known, now).is_ok() =>
@@ -214,7 +214,7 @@ impl State {
         let has_failed = self.retry.failures.last().is_some();
         let due_in = match due_in {
             None => Duration::ZERO,
-            // The announced retry takes place. If nothing is due any more, it ends the failure.
+            // The retry that was announced takes place. If nothing is due any more, it ends the failure.
             Some(_) if has_failed => Duration::ZERO,
             Some(_) if self.compares_secret => Duration::ZERO,
             // The token was due when WeChat issued it.
@@ -226,13 +226,13 @@ impl State {
             (false, ..) => due_in,
             (true, Err(unavailable), _) => unavailable.retry_after,
             (true, Ok(()), Ok(())) => Duration::ZERO,
-            // Until then it may expire, or be replaced at WeChat by another program.
+            // Meanwhile the token may expire, or be replaced at WeChat by another program.
             (true, Ok(()), Err(unavailable)) => unavailable.retry_after.min(match self.rules {
                 Rules::Stable => until(self.not_before.max(self.same_until)),
                 Rules::Classic | Rules::Work | Rules::Mirror => due_in,
             }),
         };
-        // A token that is due is replaced whether it is dead or not.
+        // A token that is due is replaced, dead or not, and a doubt about it does not matter.
         let doubt = self.doubt.as_ref().filter(|_| !is_due && self.dead.is_none());
         let probe_in = doubt.and_then(|doubt| match has_failed {
             true => doubt.has_failed.then_some(Duration::ZERO),
@@ -255,14 +255,14 @@ impl State {
         failure.unavailable(|cause| messages::FOR_WANT_OF_TOKEN.with([cause, &self.name]), now)
     }
 
-    /// Notes that the AppSecret has been read. A job compares it with the one that got the published token.
+    /// Notes that the AppSecret was read anew. The next job compares it with the one that got the published token.
     pub(super) fn note_secret(&mut self) {
         self.compares_secret = self.rules != Rules::Mirror;
     }
 
     /// Notes that a job starts. Returns whether it is the first since a reset.
     pub(super) fn start(&mut self, job: Job, now: Instant) -> bool {
-        // A job that begins with a probe may make no request, and then compares nothing.
+        // Only a refresh surely compares it: a job that begins with a probe may end there.
         self.compares_secret &= job != Job::Refresh;
         self.job = Some(job);
         self.retry.start(now)
@@ -312,7 +312,7 @@ impl State {
                 }
                 events.extend(self.note_success(&outcome, at));
             }
-            // WeChat issued the rejected token again.
+            // WeChat issued the rejected token again, and no forced request was allowed.
             Some(Err(RefreshError::Upstream(UpstreamError::Withheld))) => match self.rules {
                 // The mirrored wxtoken may have another one at any time.
                 Rules::Mirror => self.not_before = at.now,
@@ -327,7 +327,7 @@ impl State {
                     false => &mut self.retry.failures,
                 };
                 events.extend(failures.record(&error, error.retry_after(), at));
-                // What the operator fixed meanwhile has not been tried yet.
+                // This attempt began before the reset: what the operator fixed has not been tried yet.
                 if was_reset {
                     self.retry.failures.allow_retry(at.now);
                     self.forced_failures.allow_retry(at.now);
@@ -351,7 +351,7 @@ impl State {
             events.push(Event::Published(format!("token {}", document.token.fingerprint())));
         }
         if self.rules == Rules::Mirror && !is_dead {
-            // The document may be stale for its age alone: it stays as it was when it was confirmed.
+            // A confirmed document stays as it was, and is stale by its age alone.
             self.not_before = at.now + FRESH.min(document.left(at.wall));
         } else if is_dead || document.is_due(at.wall, self.rules, self.refresh_before) {
             let wait = backoff::wait_while_due(self.rules, document.left(at.wall));
@@ -370,7 +370,7 @@ impl State {
         self.forced_failures.allow_retry(now);
     }
 
-    /// Returns the status for people and metrics, without that of the hook.
+    /// Returns the status for people and metrics, without the status of hooks.
     pub(super) fn status(&self) -> RefreshStatus {
         let attempts = self.attempts.iter();
         RefreshStatus {
@@ -387,8 +387,8 @@ impl State {
         self.last_failure().map(FailureRecord::status)
     }
 
-    /// Returns what `on_trouble` is told of the last failure, if no success followed, or of a dead token that cannot be
-    /// replaced today.
+    /// Returns what `on_trouble` is told of the last failure, if no success followed; or else of a dead token that cannot be replaced today.
+    /// The inner `None` is a failure that says nothing of the token itself.
     pub(super) fn cause(&self, now: Instant) -> Option<Option<TroubleCause>> {
         let failed = self.last_failure().map(FailureRecord::cause);
         failed.or_else(|| match self.forced_quota.check(Certainty::Known, now) {

@@ -1,5 +1,5 @@
-//! When one ticket is requested next. Its failures are its own: they neither delay the token nor are they repeated in a
-//! hurry. Pure: time and random numbers come in.
+//! When one ticket is requested next. Its failures are counted apart from the token's: they do not delay the token. Pure: time and random
+//! numbers come in.
 
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ pub(super) struct TicketSchedule {
 }
 
 impl TicketSchedule {
-    /// Returns the time until the ticket is to be requested; `None` while that is done. `document` is the published one.
+    /// Returns the time until the ticket is to be requested; `None` while a request is under way. `document` is the published ticket's.
     pub(super) fn wait(
         &self,
         document: Option<&Document>,
@@ -38,8 +38,8 @@ impl TicketSchedule {
         now: Instant,
     ) -> Option<Duration> {
         let due_in = match document {
-            // After a failure, the announced retry takes place. If another process has published a ticket, it ends the
-            // failure.
+            // After a failure the retry that was announced takes place. If another process has published a ticket meanwhile, it ends
+            // the failure.
             Some(document) if self.retry.failures.last().is_none() => {
                 let margin = document.ticket_margin(refresh_before);
                 backoff::until_due(document, wall, Rules::OF_TICKETS, margin)
@@ -49,8 +49,8 @@ impl TicketSchedule {
         (!self.retry.is_running()).then(|| due_in.max(self.retry.delay(now)))
     }
 
-    /// Takes in the result of a refresh. Returns the events to log. `replaceable_in` is the time until the dead token may be
-    /// replaced, if that was not possible yet.
+    /// Takes in the result of a refresh. Returns the events to log. `replaceable_in` is the time until a dead token may be replaced, if the
+    /// refresh failed because of one and it could not be replaced yet.
     pub(super) fn finish(
         &mut self,
         outcome: Result<Outcome, RefreshError>,
@@ -79,7 +79,7 @@ impl TicketSchedule {
             error => error.retry_after(),
         };
         let event = self.retry.failures.record(&error, retry_after, at);
-        // What the operator fixed meanwhile has not been tried yet.
+        // This attempt began before the reset: what the operator fixed has not been tried yet.
         if was_reset {
             self.retry.failures.allow_retry(at.now);
         }

@@ -1,5 +1,5 @@
-//! Starts a scheduler's jobs, and follows the schedule. Jobs that are running keep the worker alive; the schedule ends with
-//! its [`Scheduler`](super::Scheduler).
+//! Starts a scheduler's jobs, and follows the schedule. Running jobs keep the worker alive; the schedule ends with its
+//! [`Scheduler`](super::Scheduler).
 
 mod jobs;
 mod trouble;
@@ -39,16 +39,16 @@ use trouble::TroubleTeller;
 /// after 5 s; their exceptions show the URL, with the key in it.
 pub(super) const MAX_WAIT: Duration = Duration::from_millis(2500);
 
-/// How long a client waits for what follows from its report: a probe and a request. Only clients that know wxtoken report.
+/// How long a client waits after a report, for a probe and a request. Only clients that are made for wxtoken report.
 const MAX_WAIT_FOR_REPORT: Duration = Duration::from_secs(10);
 
-/// The longest time between two looks at the published documents: clocks are set, and other processes publish too.
+/// The longest time between two looks at the published documents: clocks may be set, and other processes publish too.
 const MAX_SLEEP: Duration = Duration::from_secs(15);
 
 /// How often `[redis] also` keys are kept in step with the document.
 const ALSO_KEYS_INTERVAL: Duration = Duration::from_secs(30);
 
-/// What to do next for a client that waits: return a result, or wait for a change, no longer than until an instant.
+/// What to do next for a client that waits: return a result, or wait for a change, but no longer than until an instant.
 type Next<T> = ControlFlow<Result<T, Unavailable>, Option<Instant>>;
 
 /// The jobs of one account, and what they work with.
@@ -58,13 +58,13 @@ pub(super) struct Worker {
     pub(super) environment: Environment,
     pub(super) state: RefCell<State>,
     tickets: RefCell<Vec<Rc<Ticket>>>,
-    /// Why the last request of the running job failed, which makes further ones.
+    /// Why the last request of the running job failed, while the job goes on with further ones.
     failed_attempt: RefCell<Option<String>>,
     pub(super) on_change: OnChange,
     teller: Rc<TroubleTeller>,
     /// The number of running tasks.
     running: Cell<usize>,
-    /// Notified whenever those who wait have to decide anew.
+    /// Notified whenever waiting tasks have to decide anew.
     changed: Notify,
 }
 
@@ -232,8 +232,8 @@ impl Worker {
         self.is_live(&document, self.environment.clock.now()).then_some(document.token)
     }
 
-    /// Waits until `look` finds a token that satisfies the demand, and starts the jobs for that. Fails after [`MAX_WAIT`], or
-    /// [`MAX_WAIT_FOR_REPORT`]; the jobs go on. `look` returns the published token if it lives and is not dead.
+    /// Starts the jobs for a token that satisfies the demand, and waits until `look` finds it. `look` returns the published token if it
+    /// lives and is not known to be dead. Fails after [`MAX_WAIT`], after a report [`MAX_WAIT_FOR_REPORT`]; the jobs go on.
     pub(super) async fn obtain<T>(
         self: &Rc<Worker>,
         demand: &TokenDemand,
@@ -274,8 +274,8 @@ impl Worker {
         .await
     }
 
-    /// Waits until `look` finds the ticket, and starts the job for that. Fails after [`MAX_WAIT`]. A ticket is requested with
-    /// a token: `look_for_token` returns the published one if it lives and is not dead.
+    /// Starts the job for a ticket, and waits until `look` finds it. A ticket is requested with a token: `look_for_token` returns the
+    /// published one if it lives and is not known to be dead. Fails after [`MAX_WAIT`].
     pub(super) async fn obtain_ticket<T, U>(
         self: &Rc<Worker>,
         kind: &TicketType,
@@ -327,7 +327,7 @@ impl Worker {
         }
     }
 
-    /// The error for a client that has waited long enough.
+    /// Returns the error for a client that has waited long enough.
     fn still_waiting(&self) -> Unavailable {
         let why = match &*self.failed_attempt.borrow() {
             Some(why) => messages::IS_ASKED_AGAIN.with([why]),

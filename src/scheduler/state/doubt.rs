@@ -1,5 +1,5 @@
-//! A token of which it is said that WeChat rejects it, while WeChat cannot be asked about it: who says so, and when WeChat
-//! is to be asked again. Pure: the time comes in.
+//! A doubt: clients say that WeChat rejects a token, and a probe cannot tell. Who says so, and when WeChat is to be asked again. Pure: the
+//! time comes in.
 
 use std::time::{Duration, Instant};
 
@@ -7,14 +7,14 @@ use super::messages;
 use crate::model::secret::Secret;
 use crate::model::status::{Unavailable, Witness};
 
-/// How long a report counts. Two clients that use the same dead token find that within minutes.
+/// How long a report counts. Two clients with the same dead token both notice within minutes.
 const REPORT_VALID: Duration = Duration::from_secs(10 * 60);
 
-/// The pause before WeChat is asked again. Each further one doubles it.
+/// The pause before WeChat is asked again; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const MAX_PAUSE: Duration = Duration::from_secs(5 * 60);
 
-/// The least time after which a client whose report was not enough is asked to come back.
+/// A client whose report was not enough is asked to come back after this time at least.
 const MIN_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// How many witnesses are remembered. Two are enough to decide.
@@ -24,12 +24,12 @@ const MAX_WITNESSES: usize = 2;
 #[derive(Debug)]
 pub(super) struct Doubt {
     pub(super) token: Secret,
-    /// The last witnesses, and when each last spoke.
+    /// The last witnesses, and the time of each one's last report.
     witnesses: Vec<(Witness, Instant)>,
-    /// When WeChat is to be asked again, if no client can have it asked.
+    /// When WeChat is to be asked again, unless a client's report has it asked earlier.
     pub(super) probe_at: Instant,
     pause: Duration,
-    /// Whether a request for another token has failed. Then the doubt lasts until one succeeds.
+    /// Whether a request for another token has failed. The doubt then lasts until one succeeds.
     pub(super) has_failed: bool,
     /// Whether it was logged that the token stays for now.
     pub(super) is_logged: bool,
@@ -62,7 +62,7 @@ impl Doubt {
         self.pause = (self.pause * 2).min(MAX_PAUSE);
     }
 
-    /// Whether the reports are enough where a probe cannot tell: WeChat's own word, or that of two clients.
+    /// Whether the reports are enough to replace the token: one of WeChat's own, or those of two clients.
     pub(super) fn is_proven(&self, now: Instant) -> bool {
         let (mut clients, mut is_wechats) = (0, false);
         for (witness, _) in self.valid(now) {
@@ -74,7 +74,7 @@ impl Doubt {
         is_wechats || clients >= 2
     }
 
-    /// Whether there is no reason to doubt any more.
+    /// Whether no report counts any more.
     pub(super) fn is_over(&self, now: Instant) -> bool {
         !self.has_failed && self.valid(now).next().is_none()
     }
@@ -84,7 +84,7 @@ impl Doubt {
     }
 }
 
-/// The error for a client whose report is not enough. `why` says why WeChat could not be asked.
+/// Returns the error for a client whose report is not enough. `why` says why WeChat could not be asked.
 pub(super) fn unproven(why: &str, probe_at: Instant, now: Instant) -> Unavailable {
     Unavailable {
         why: messages::UNPROVEN.first([&why]),

@@ -1,5 +1,5 @@
-//! Whether the published token is alive: what to do about a token that may be dead, what a probe says of it, and whether
-//! another one may be requested then. A part of [`State`].
+//! Whether the published token is alive: what to do about a report or a suspicion, what a probe says, and whether another token may be
+//! requested. A part of [`State`].
 
 use std::time::{Duration, Instant};
 
@@ -15,23 +15,23 @@ use crate::scheduler::job::{Attempt, Job, JobReport, ProbeKind, RejectedToken};
 use crate::scheduler::quota::{Certainty, ProbeReason, ProbeRefusal};
 use crate::upstream::{Liveness, UpstreamError};
 
-/// How long a probe's result answers further reports about the same token at once.
+/// How long the result of a probe answers further reports about the same token at once.
 const PROBE_VALID: Duration = Duration::from_secs(1);
 
-/// How long a probe's result counts for a client for which none may be sent.
+/// How long the result of a probe counts for a client whose own probes are used up.
 const PROBE_VALID_WITHOUT_QUOTA: Duration = Duration::from_secs(60);
 
-/// What a probe said.
+/// The result of a probe.
 #[derive(Debug)]
 pub(super) struct ProbeResult {
     token: Secret,
-    /// Whether it is alive, or why that is unknown, as clients are told it.
+    /// `Ok` if the token is alive; else why that is unknown, for clients. A dead token is in [`State::dead`].
     alive: Result<(), String>,
     at: Instant,
 }
 
 impl State {
-    /// Returns what is known of this token from asking WeChat of late.
+    /// Returns what is known of this token from asking WeChat lately.
     pub(in crate::scheduler) fn evidence(&self, token: &Secret, now: Instant) -> TokenEvidence {
         match self.recent_probe(token, PROBE_VALID_WITHOUT_QUOTA, now) {
             Some(ProbeResult { alive: Ok(()), at, .. }) => TokenEvidence::Honoured(*at),
@@ -40,7 +40,7 @@ impl State {
         }
     }
 
-    /// Returns what to do about the current token, of which a client behaves as if WeChat rejected it.
+    /// Returns what to do for a client that behaves as if WeChat rejected the current token.
     pub(super) fn resolve_suspicion(
         &mut self,
         current: &Secret,
@@ -75,8 +75,8 @@ impl State {
         }
     }
 
-    /// Returns what to do about the current token, which WeChat rejected according to a witness. That one gets it only
-    /// once WeChat has accepted it, after `refused_at` if that is known.
+    /// Returns what to do for a witness that says that WeChat rejected the current token. The witness gets this token again only once
+    /// WeChat has accepted it in a probe; if the rejection is known to be of `refused_at`, in a later probe.
     pub(super) fn resolve_report(
         &mut self,
         current: &Secret,
@@ -146,8 +146,7 @@ impl State {
         self.verdict(token, within, now).is_some_and(|verdict| verdict.is_ok())
     }
 
-    /// Takes in what a probe said of a token. It counts at once, however long the running job goes on. Returns the events to
-    /// log.
+    /// Takes in the result of a probe. It counts at once, however long the running job goes on. Returns the events to log.
     pub(in crate::scheduler) fn note_liveness(
         &mut self,
         token: Secret,
@@ -198,7 +197,7 @@ impl State {
         events
     }
 
-    /// Returns the request for another token that the running job has to make, after its probe.
+    /// Returns the request for a token that the running job has to make after its probe; `None` if it makes none.
     pub(in crate::scheduler) fn attempt(&mut self, now: Instant) -> Option<Attempt> {
         let Some(Job::Resolve(rejected)) = &self.job else {
             return Some(Attempt { request: TokenRequest::Live, may_force: true, dead: None });
@@ -215,7 +214,7 @@ impl State {
                 .is_some_and(|doubt| doubt.token == token && doubt.is_proven(now));
         let may_force = is_proven && is_within_quota;
         let may_request = match self.rules {
-            // The mirrored wxtoken probes the token, and has quotas of its own.
+            // The source of a mirror probes the token, and has quotas of its own.
             Rules::Mirror => {
                 let request = TokenRequest::OtherThan(token);
                 return Some(Attempt { request, may_force: is_reported, dead: None });
@@ -228,7 +227,7 @@ impl State {
             _ if !is_dead && !is_reported => false,
             // A normal request costs nothing, and returns the new token if another program has forced one.
             Rules::Stable => self.renewal_quota.check(now).is_ok(),
-            // A request replaces no token that lives.
+            // A request replaces no live token, but counts.
             Rules::Work => is_within_quota,
             Rules::Classic => may_force,
         };
@@ -248,12 +247,12 @@ impl State {
             Some(Ok(Outcome::Renewed(_) | Outcome::Kept(_))) => return None,
             Some(Ok(Outcome::Confirmed(_)))
             | Some(Err(RefreshError::Upstream(UpstreamError::Withheld))) => {}
-            // It is logged by itself.
+            // The failure is logged by itself.
             Some(Err(_)) => {
                 doubt.has_failed |= rejected.is_reported && !report.ended_forced;
                 return None;
             }
-            // No request may be made any more, and so none can fail.
+            // No further request is allowed, so that nothing can fail.
             None if doubt.has_failed => {
                 doubt.has_failed = false;
                 self.retry.failures.clear();

@@ -1,4 +1,4 @@
-//! The jobs of a worker: each is started in a thread, and what comes of it is taken in. A part of [`Worker`].
+//! How a worker runs its jobs: starts each in a thread, and takes in its result. A part of [`Worker`].
 
 use std::rc::Rc;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Tells `on_trouble` how the account's documents fare, in a thread for each. A part of [`Worker`].
+//! Tells `on_trouble` of the trouble with the account's documents, in a thread for each. A part of [`Worker`].
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -27,7 +27,7 @@ const RETRY: Duration = Duration::from_secs(60);
 #[derive(Default)]
 pub(in crate::scheduler) struct TroubleTeller {
     is_running: Cell<bool>,
-    /// What it knows; `None` if only the record tells.
+    /// What the hook knows; `None` if only the record can tell.
     known: Cell<Option<TroubleEvent>>,
     not_before: Cell<Option<Instant>>,
     failure: RefCell<OnceUntilChanged>,
