@@ -1,5 +1,5 @@
-//! The accounts that `serve` hands out tokens of. Which accounts there are, and how they are served, never changes: a
-//! reload makes new `Accounts`, which take over what has not changed.
+//! The accounts whose tokens `serve` hands out. An `Accounts` value never changes which accounts there are and how they are served: a reload
+//! makes a new one, which takes over what has not changed.
 
 mod cached_document;
 pub(crate) mod messages;
@@ -141,7 +141,7 @@ impl Accounts {
         self.served.iter().any(|it| matches!(it.account().location, Location::Redis(_)))
     }
 
-    /// The accounts with this AppID. There are several if they are apps of one corp, or on different APIs.
+    /// Returns the accounts with this AppID. There are several if they are apps of one corp, or on different APIs.
     pub(crate) fn with_appid(&self, appid: &str) -> Vec<usize> {
         let mut found = self.by_appid.get(appid).cloned().unwrap_or_default();
         let now = self.clock.now();
@@ -150,7 +150,7 @@ impl Accounts {
         found
     }
 
-    /// The accounts with this tag: one, or none.
+    /// Returns the accounts with this tag: one, or none.
     pub(crate) fn tagged(&self, tag: Tag) -> &[usize] {
         let by_tag = self.by_tag.get_or_init(|| {
             let mut by_tag: HashMap<Tag, Vec<usize>> = HashMap::new();
@@ -162,12 +162,12 @@ impl Accounts {
         by_tag.get(&tag).map_or(&[], Vec::as_slice)
     }
 
-    /// The API that the account's token is of.
+    /// Returns the API that issues the account's token.
     pub(crate) fn api(&self, account: usize) -> Api {
         self.served[account].account().api
     }
 
-    /// Whether a request of this client for the account's token that has passed these comes from what it asks.
+    /// Whether a request of this client for the account's token is a loop, by the names that it has `passed`.
     pub(crate) fn has_come_back(
         &self,
         account: usize,
@@ -184,7 +184,7 @@ impl Accounts {
         self.current(account).map(|(_, token)| token)
     }
 
-    /// Returns the token to hand out now, and the same with its life; `None` without a live one.
+    /// Returns the token itself and the token to hand out now, with its life; `None` without a live one.
     pub(crate) fn live_token(&self, account: usize) -> Option<(Rc<Secret>, LiveToken)> {
         self.current(account)
     }
@@ -223,7 +223,7 @@ impl Accounts {
         self.served[account].ticket(kind, &*self.clock, look).await
     }
 
-    /// The account whose token this is, or was within the overlap after its replacement.
+    /// Returns the account whose token this is, or was within the overlap after its replacement.
     pub(crate) fn holder_of(&self, token: &str) -> Option<usize> {
         let now = self.clock.now();
         let is_holder = |account: &usize| self.served[*account].is_token(token, now);
@@ -231,7 +231,7 @@ impl Accounts {
         guess.filter(is_holder).or_else(|| (0..self.served.len()).find(is_holder))
     }
 
-    /// The account whose token this is, or was for as long as an SDK may still send it. It may have expired or be dead.
+    /// Returns the account whose token this is, or was so lately that an SDK may still send it. It may have expired or be dead.
     pub(crate) fn recognize(&self, token: &str) -> Option<(usize, TokenAge)> {
         let now = self.clock.now();
         let age = |account: usize| Some((account, self.served[account].recognize(token, now)?));
@@ -239,8 +239,8 @@ impl Accounts {
         guess.and_then(age).or_else(|| (0..self.served.len()).find_map(age))
     }
 
-    /// Finds one of the account's tokens that are recognized, by its seed. The token is not known if it was replaced before
-    /// this process began.
+    /// Finds one of the account's recognized tokens by its seed. Returns no token if it was replaced before this process began: only its seed
+    /// is known.
     pub(crate) fn find_by_seed(
         &self,
         account: usize,
@@ -249,7 +249,7 @@ impl Accounts {
         self.served[account].find_by_seed(self.clock.now(), is_wanted)
     }
 
-    /// Returns what is known of the account's current token from asking WeChat of late; `None` if this process does not ask.
+    /// Returns what is known of the account's current token from asking WeChat lately; `None` if this process does not ask.
     pub(crate) fn evidence(&self, account: usize) -> Option<TokenEvidence> {
         let scheduler = self.served[account].scheduler()?;
         let current = self.current(account);
@@ -261,18 +261,18 @@ impl Accounts {
         self.can_refresh
     }
 
-    /// The account's status, for people and for metrics.
+    /// Returns the account's status, for people and for metrics.
     pub(crate) fn status(&self, account: usize, now: Timestamp) -> AccountStatus {
         self.served[account].status(now)
     }
 
-    /// Begins to follow the schedules that are not followed yet. Runs in a `LocalSet`.
+    /// Starts the schedules that are not running yet. Runs where local tasks can be spawned.
     pub(crate) fn start(&self) {
         self.schedulers().for_each(|scheduler| scheduler.start());
     }
 
-    /// Reads all secrets again, and lets what was refused be tried again at once, as the operator may have removed the
-    /// cause. A secret on a dead mount holds up its own account alone.
+    /// Reads all secrets again, and lets everything be tried again at once: the operator may have removed the cause of a failure. A secret on
+    /// a dead mount holds up its own account only.
     pub(crate) async fn hangup(&self) {
         let schedulers: Vec<_> = self.schedulers().collect();
         let (sender, mut reconnected) = unbounded_channel();
@@ -308,7 +308,7 @@ impl Accounts {
     }
 }
 
-/// Which account each token belongs to, of those that were handed out lately. Saves a look at each account's document.
+/// Which account each token belongs to that was handed out lately. Saves a look at each account's document.
 struct TokenHolders {
     hasher: RandomState,
     by_token: HashMap<u64, usize>,
@@ -338,7 +338,7 @@ impl TokenHolders {
         self.noted[account] = Some(token.generation);
     }
 
-    /// The account that the token may belong to: hashes may collide.
+    /// Returns the account to which the token may belong: hashes may collide.
     fn guess(&self, token: &str) -> Option<usize> {
         self.by_token.get(&self.hasher.hash_one(token)).copied()
     }

@@ -1,5 +1,5 @@
-//! The system's CA store, where `SSL_CERT_FILE` or `SSL_CERT_DIR` says that there is one, as OpenSSL and Go read these
-//! variables. Decides for no connection whether the certificates are trusted.
+//! The system's CA store, if `SSL_CERT_FILE` or `SSL_CERT_DIR` names one, by the rules of OpenSSL and Go. Reads certificates; which connection
+//! trusts them is decided elsewhere.
 
 use std::collections::BTreeSet;
 use std::env;

@@ -1,5 +1,5 @@
-//! How many descriptors this process has and may have (`ulimit -n`), and how they are shared out if they are too few. Knows
-//! nothing of what they are for.
+//! How many file descriptors this process has and may have (`ulimit -n`), and how they are shared out if they are too few. Knows nothing of
+//! what they are for.
 
 pub(crate) mod shortage;
 

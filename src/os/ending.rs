@@ -1,5 +1,5 @@
-//! The end of a process that a signal asks to end while something is under way that must not be broken off: an answer that
-//! was paid for is awaited for a moment, and what came is finished. Knows nothing of what that is.
+//! The end of a process that a signal asks to end while it has something to finish: an answer that has cost a token is awaited for a moment,
+//! and published. Knows nothing of tokens and answers.
 
 use std::cell::OnceCell;
 use std::sync::OnceLock;

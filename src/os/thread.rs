@@ -1,5 +1,5 @@
-//! Work on a thread of its own, for tasks of the event loop that must not block, and for threads that must not wait longer
-//! than a timeout. A thread that is not waited for any more ends its work all the same.
+//! Runs work on a thread of its own, for tasks of the event loop that must not block, and for threads that must not wait longer than a
+//! timeout. A thread goes on to the end of its work even if it is no longer waited for.
 
 use std::cell::RefCell;
 use std::io;

@@ -1,4 +1,4 @@
-//! Looks headers up in the time that a request has.
+//! Looks up headers of a request without hashing: there are few, and each request is looked at.
 
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};

@@ -1,5 +1,5 @@
-//! The store that keeps a document in a file, `DIR/ACCOUNT.json`, with a lock file beside it, `DIR/ACCOUNT.lock`. Only
-//! for processes that publish: those that only read use `reader`, and need no lock.
+//! The store that keeps a document in a file, `DIR/ACCOUNT.json`, with a lock file beside it, `DIR/ACCOUNT.lock`. For processes that publish:
+//! a process that only reads uses `reader`, and needs no lock.
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};

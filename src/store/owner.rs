@@ -1,5 +1,5 @@
-//! Whose the files of documents are. What root makes is given to the owner of the directory as it is made ([`Dir::give_to_owner`]);
-//! here, what root made before the directory was given away.
+//! The owner of the files of documents. A file that root makes is given to the owner of its directory at once ([`Dir::give_to_owner`]). This
+//! gives away files that root made before the directory belonged to that user.
 
 use std::ffi::OsStr;
 use std::fs;

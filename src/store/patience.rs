@@ -1,5 +1,5 @@
-//! A new token has cost a call to WeChat, which cannot be repeated on the classic API without cost. So publishing it is
-//! tried again and again, for as long as a run can afford.
+//! Publishes patiently. A new token has cost a call to WeChat, which on classic cannot be repeated without cost. So publishing it is tried again
+//! and again, for as long as the run can afford.
 
 use std::fmt::Display;
 use std::time::{Duration, Instant};

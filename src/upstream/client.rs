@@ -1,6 +1,5 @@
-//! The HTTPS client for upstream: trusted roots, proxy, size and time limits, failover between servers, and errors
-//! without URLs. Knows nothing of tokens. A request goes to the next server only if the one before certainly never
-//! received it.
+//! The HTTPS client for upstream: trusted roots, proxy, size and time limits, failover between servers, and errors without URLs. A request
+//! goes to the next server only if the one before certainly never received it. Knows nothing of tokens.
 
 mod gate;
 #[cfg(test)]
@@ -50,7 +49,7 @@ const MAX_HEAD: usize = 16 * 1024;
 /// Maximum time for connecting, proxy and TLS included, so that a dead address leaves time for another attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How much later than ureq the client gives up itself, so that ureq's more precise error comes first.
+/// How much later than ureq the client itself gives up, so that ureq's more precise error comes first.
 const GRACE: Duration = Duration::from_millis(100);
 
 /// A client for one or several equivalent servers. A later one is used only if those before cannot be reached.
@@ -62,9 +61,9 @@ pub(crate) struct Client {
     authorization: Option<Secret>,
     /// The value of the `Accept-Language` header.
     language: Option<&'static str>,
-    /// The account that is mirrored, and the place of its documents here.
+    /// For a mirror: the account, and the place of its documents here.
     mirrored: Option<Arc<(String, Location)>>,
-    /// Those that have asked this process.
+    /// The mirrors that have asked this process.
     mirrors: Arc<KnownMirrors>,
 }
 
@@ -104,14 +103,13 @@ impl Client {
         Ok(Client { targets, roots, authorization: None, language: None, mirrored: None, mirrors })
     }
 
-    /// Reads what a request needs and what nothing else does: the system's CA store. Fails if the environment names one that
-    /// cannot be used.
+    /// Reads the system's CA store, which only a request needs. Fails if the environment names one that cannot be used.
     pub(crate) fn prepare(&self) -> Result<()> {
         let config = self.roots.client_config();
         config.map(drop).map_err(|err| Exit::Usage.error(in_order(&err)))
     }
 
-    /// Returns a client of a process that these have asked.
+    /// Returns the client of a process that these mirrors have asked.
     pub(crate) fn asked_by(self, mirrors: &Arc<KnownMirrors>) -> Client {
         Client { mirrors: Arc::clone(mirrors), ..self }
     }
@@ -122,12 +120,12 @@ impl Client {
         Client { authorization: Some(authorization), ..self }
     }
 
-    /// Returns a client that asks for errors in this language; with `None`, in any.
+    /// Returns a client that asks for errors in this language; in any with `None`.
     pub(crate) fn in_language(self, language: Option<&'static str>) -> Client {
         Client { language, ..self }
     }
 
-    /// Returns a client for the mirror of an account, whose documents are there. A request of it that comes back is known.
+    /// Returns a client for the mirror of an account whose documents are at `location`, so that loops are found.
     pub(crate) fn for_mirror_of(self, account: &str, location: &Location) -> Client {
         let mirrored = Some(Arc::new((account.to_owned(), location.clone())));
         Client { mirrored, ..self }
@@ -186,7 +184,7 @@ impl Client {
         })
     }
 
-    /// Adds who asks, and in which language.
+    /// Adds the headers that say who asks, and in which language.
     fn named<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
         let request = request.header(passed::HEADER, passed::name());
         let names = self.mirrored.as_ref().map(|mirrored| {
@@ -281,7 +279,7 @@ fn agent(target: &Target, connect_timeout: Duration, tls: TlsClient, gate: &Gate
         // No timeout for the answer: ureq would count the time in which this process was stopped, and not look whether
         // an answer came meanwhile.
         .timeout_connect(Some(connect_timeout))
-        // Shorter, so that a failure to resolve is told apart.
+        // Shorter, so that a failure to resolve is told apart from one to connect.
         .timeout_resolve(Some(connect_timeout * 9 / 10))
         .max_redirects(0)
         .http_status_as_error(false)

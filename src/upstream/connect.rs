@@ -25,14 +25,14 @@ use crate::model::secret::Secret;
 use crate::os::file::version::FileVersion;
 use crate::os::thread::lock;
 
-/// How long a pipe in place of a secret file is waited for, where no flag bounds the run.
+/// How long a pipe in place of a secret file is waited for, if no flag limits the run.
 const PIPE_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Builds upstreams. Caches CA files, so that one that a thousand accounts name is read again only when it has changed.
+/// Builds upstreams. Caches CA files, so that a file that a thousand accounts name is read again only after a change.
 pub(crate) struct Connector {
     /// The roots of accounts without a CA file.
     common: TrustedRoots,
-    /// Those of accounts with one.
+    /// The roots of accounts with a CA file, by its path.
     roots: Mutex<HashMap<PathBuf, (FileVersion, TrustedRoots)>>,
     /// How long the writer of a pipe in place of a secret file is waited for.
     pipe_patience: Duration,
@@ -47,7 +47,7 @@ impl Default for Connector {
 }
 
 impl Connector {
-    /// Returns a connector for a run that may take this long.
+    /// Returns a connector for a run that may take `timeout`.
     pub(crate) fn within(timeout: Duration) -> Connector {
         Connector {
             common: TrustedRoots::of_system(),
@@ -121,8 +121,8 @@ impl Connector {
         Ok(client.asked_by(&self.mirrors))
     }
 
-    /// Returns the common roots, with those of the CA file if there is one. Where no certificate is verified, there are none,
-    /// and a CA store of the system that cannot be used is no error.
+    /// Returns the common roots, with those of the CA file if there is one. Without TLS it returns none, and a CA store that cannot be used
+    /// is no error.
     pub(super) fn roots(&self, config: &UpstreamConfig, bases: &[BaseUrl]) -> Result<TrustedRoots> {
         match &config.ca_file {
             Some(path) => self.roots_of_file(path),

@@ -1,5 +1,5 @@
-//! Why a request to upstream failed: what went wrong and at which stage, whether and when another attempt may help, and
-//! whether a token may have been minted all the same. Decides nothing about retries.
+//! Why a request to upstream failed: what went wrong and at which stage, whether and when another attempt may help, and whether a token may
+//! have been minted although none came. Decides nothing about retries.
 
 use std::fmt;
 use std::time::Duration;
@@ -23,19 +23,19 @@ pub(crate) enum UpstreamError {
     Status(u16),
     /// No answer: connection, DNS, TLS, timeout.
     Unreachable(Unreachable),
-    /// The answer cannot be understood; says why.
+    /// The answer cannot be understood, for this reason.
     Malformed(String),
-    /// The wxtoken that is mirrored gave none, or could not be asked.
+    /// The source of a mirror gave none, or could not be asked.
     Central {
         what: String,
-        /// Whether asking again soon is pointless.
+        /// Whether another request soon is pointless.
         is_lasting: bool,
-        /// Whether it answered.
+        /// Whether the source answered.
         was_reached: bool,
     },
     /// The published token was issued again although its lifetime is over.
     Expired,
-    /// Not asked: an earlier run was refused, and asking again before then is pointless or does harm.
+    /// WeChat was not asked: it refused an earlier run, and another request before `until` is pointless or does harm.
     StillRefused {
         refusal: Refusal,
         until: UtcDateTime,
@@ -43,18 +43,18 @@ pub(crate) enum UpstreamError {
         /// The command that asks all the same.
         at_once: String,
     },
-    /// Not asked: each request mints a token, and too many answers were lost within a day.
+    /// WeChat was not asked: each request mints a token, and too many answers were lost within a day.
     Rationed {
-        /// How many were lost.
+        /// How many answers were lost.
         lost: usize,
         until: UtcDateTime,
         wait: Duration,
         /// The command that asks all the same.
         at_once: String,
     },
-    /// Not asked: a forced refresh is not allowed now.
+    /// WeChat was not asked: a forced request is not allowed now.
     Withheld,
-    /// Not asked: there is no live token to authorize the ticket request.
+    /// WeChat was not asked: there is no live token to authorize the request for a ticket.
     NoToken,
 }
 
@@ -98,7 +98,7 @@ pub(crate) enum FailedStage {
 /// What was wrong with the proxy, as far as remedies differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProxyFailure {
-    /// Its address is none.
+    /// Its address is not an address.
     Address,
     /// Its name has no address.
     Name,
@@ -106,9 +106,9 @@ pub(crate) enum ProxyFailure {
     Unreached,
     /// It wants another user or password.
     Password,
-    /// It does not let this host through.
+    /// It forbids the request.
     Forbids,
-    /// It did not get through itself.
+    /// It could not reach the server.
     GetsNoFurther,
 }
 
@@ -234,7 +234,7 @@ messages! {
 /// Describes a refusal that still holds, and until when. `more` are the ends in English and Chinese.
 fn still_refused(refusal: &Refusal, until: UtcDateTime, [more, more_zh]: &[String; 2]) -> String {
     let until = local(until);
-    // Another secret mends a refused secret only.
+    // Another secret helps only if the secret was refused.
     let [unless, unless_zh] = match refusal.class() {
         Class::Credentials => [", unless the secret changes", "，更换 Secret 除外"],
         _ => ["", ""],
@@ -247,8 +247,7 @@ fn still_refused(refusal: &Refusal, until: UtcDateTime, [more, more_zh]: &[Strin
 }
 
 impl Unreachable {
-    /// Returns where it failed. With several servers that is where the first one failed, unless the request may have
-    /// reached a later one.
+    /// Returns the stage that failed. With several servers, it is that of the first one, unless the request may have reached a later one.
     pub(crate) fn stage(&self) -> FailedStage {
         match self.attempts.first().map_or(FailedStage::Connect, |attempt| attempt.stage) {
             FailedStage::Connect | FailedStage::ThisHost if self.may_have_arrived => {
@@ -346,12 +345,12 @@ impl UpstreamError {
             }
             // A wrong path or proxy: a person fixes it, and then reloads or restarts.
             UpstreamError::Status(404 | 412) => Some(Duration::from_secs(60 * 60)),
-            // A certificate or a proxy's password, or what leads back here: fixed elsewhere, without a reload here.
+            // A certificate, a proxy's password, or an address that leads back here: fixed elsewhere, without a reload here.
             UpstreamError::Status(passed::LOOP_DETECTED)
             | UpstreamError::Unreachable(Unreachable { may_pass: false, .. }) => {
                 Some(Duration::from_secs(5 * 60))
             }
-            // A key, an allowlist or a certificate: likewise.
+            // A key, an allowlist or a certificate at the source: fixed there, too.
             UpstreamError::Central { is_lasting: true, .. } => Some(Duration::from_secs(5 * 60)),
             UpstreamError::Status(_)
             | UpstreamError::Unreachable(_)
@@ -391,7 +390,7 @@ impl UpstreamError {
 }
 
 impl fmt::Display for UpstreamError {
-    /// What to do, and then what happened.
+    /// Writes what to do, and then what happened.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&match self {
             UpstreamError::Refused(refusal) => refusal.to_string(),

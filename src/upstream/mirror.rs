@@ -1,5 +1,5 @@
-//! Another wxtoken as upstream, the one that holds the AppSecret: `GET /token/ACCOUNT`, and `POST` to report a rejected
-//! token. The lifetime it promises already allows for the rules of its own upstream.
+//! The source of a mirror as upstream: another wxtoken, which holds the AppSecret. `GET /token/ACCOUNT` asks for its token, and `POST`
+//! reports a rejected one. The lifetime that it promises already allows for the rules of its own upstream.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -111,15 +111,15 @@ pub(crate) struct Mirror {
     /// Authorizes the requests, if the other wxtoken asks for a key.
     key: Option<Secret>,
     account: String,
-    /// The token issued last: the one to report as rejected.
+    /// The token that was issued last, which is the one to report as rejected.
     last_issued: Mutex<Option<Secret>>,
 }
 
-/// What was in a request.
+/// What a request contained.
 pub(crate) struct Sent<'a> {
     pub(crate) account: &'a str,
     pub(crate) key: Option<&'a Secret>,
-    /// The token that was reported as rejected, if any was.
+    /// The token that was reported as rejected, if one was.
     pub(crate) reported: Option<&'a Secret>,
 }
 
@@ -141,7 +141,7 @@ impl Mirror {
             Some(key) => client.with_key(key),
             None => client,
         };
-        // Why it refuses is passed on to people in the words that it sends.
+        // The words of its refusals are passed on to people.
         let language = match Language::of_process() {
             Language::Both => None,
             one => Some(one.name()),
@@ -174,7 +174,7 @@ impl Mirror {
                 let body = Zeroizing::new(serde_json::to_vec(&report).unwrap_or_default()); // A string always serializes.
                 self.client.post_json(&path, body, timeout)
             }
-            // The other wxtoken replaces no token without one to report.
+            // There is no token to report, without which the other wxtoken replaces none.
             _ => self.client.get(&path, &[], timeout),
         }
     }

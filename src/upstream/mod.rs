@@ -20,10 +20,10 @@ pub(crate) mod ping;
 pub(crate) mod roots;
 pub(crate) mod wechat;
 
-/// WeChat's two modes of asking for a token.
+/// The two modes of a request for a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RefreshMode {
-    /// For a valid token. On `stable` that is the current one until its last five minutes.
+    /// For a live token. On `stable` WeChat returns the current one until its last five minutes.
     Normal,
     /// For a token other than the current one. On `stable` WeChat allows this every 30 s and 20 times a day.
     Forced,
@@ -37,13 +37,13 @@ pub(crate) struct IssuedToken {
     pub(crate) expires_in: Duration,
 }
 
-/// How long after it was asked for a request is sent at the latest, or else not at all: this process may be stopped, and
-/// another one ask meanwhile.
+/// A request is sent within this time after [`TokenSource::request_token`] is called, or not at all: if this process is stopped meanwhile,
+/// another one may have sent its own.
 pub(crate) const SENT_WITHIN: Duration = Duration::from_secs(30);
 
 /// Issues tokens.
 pub(crate) trait TokenSource {
-    /// Reads what a request needs and was not read so far. Fails if it cannot be used: that must cost no request.
+    /// Reads what a request needs and was not read yet. Fails if that cannot be used, before a request is made.
     fn prepare(&self) -> anyhow::Result<()> {
         Ok(())
     }
@@ -74,17 +74,17 @@ pub(crate) trait Probe {
     fn probe(&self, token: &Secret, timeout: Duration) -> Liveness;
 }
 
-/// The AppSecret with which requests are made, for comparison with those of earlier runs.
+/// The AppSecret of the requests, to be compared with those of earlier runs.
 pub(crate) trait Credential {
-    /// Returns its hashes with this salt; `None` if it is not WeChat's that counts how often it is refused.
+    /// Returns its hashes with this salt; `None` if the upstream is not WeChat, which bans an address that repeats a wrong secret.
     fn hashes(&self, salt: &Salt) -> Option<CredentialHashes>;
 }
 
 /// What identifies an AppSecret without revealing it.
 pub(crate) struct CredentialHashes {
-    /// Of AppID and AppSecret.
+    /// The hash of AppID and AppSecret.
     pub(crate) secret: String,
-    /// Of these and of all else that a refusal can depend on: the API, the servers, the proxies.
+    /// The hash of these and of all else that a refusal can depend on: the API, the servers, the proxies.
     pub(crate) request: String,
 }
 

@@ -1,5 +1,6 @@
-//! Names processes and documents of wxtoken in what they ask, so that a request that comes back is known: an address that is
-//! WeChat's according to the configuration leads here, or a mirror's source has its tokens from that mirror.
+//! Finds loops: a request that comes back to the process that sent it, because an address that is WeChat's by the configuration leads
+//! here, or because the source of a mirror has its tokens from that mirror. Each request carries the names of the processes and documents
+//! that it has passed.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -16,19 +17,19 @@ use crate::os::file::atomic::Replacement;
 use crate::os::file::read::{self, Access};
 use crate::os::thread::lock;
 
-/// The header with the names of what a request has passed: a number each. Not `Via`, by which other proxies are known.
+/// The header with these names, each a number. Not `Via`, which other proxies use.
 pub(crate) const HEADER: &str = "wxtoken-gateway";
 
-/// The HTTP status with which a request is answered that has come back.
+/// The HTTP status of the answer to a request that has come back.
 pub(crate) const LOOP_DETECTED: u16 = 508;
 
-/// How long a mirror counts as one after it has asked. It asks every half a minute.
+/// How long a mirror is remembered after its last request. It asks every half a minute.
 const REMEMBERED: Duration = Duration::from_secs(120);
 
-/// How many mirrors of one account are remembered: more have no name that is sent on.
+/// How many mirrors of one account are remembered. The names of further ones are not sent on.
 const MAX_MIRRORS: usize = 32;
 
-/// How many of these names one client may have sent: its own, and those of the mirrors behind it.
+/// How many of these names may come from one client: its own, and those of the mirrors behind it.
 const MAX_OF_CLIENT: usize = 16;
 
 /// The length of the longest name.
@@ -45,18 +46,18 @@ pub(crate) fn name() -> &'static str {
 #[derive(Debug)]
 struct KnownMirror {
     name: String,
-    /// Who has sent the name.
+    /// The client that sent the name.
     client: ClientIdentity,
-    /// When it came last.
+    /// When the name came last.
     at: Instant,
 }
 
-/// The mirrors that have asked for tokens, of each account.
+/// The mirrors that have asked for tokens, by account.
 #[derive(Debug, Default)]
 pub(crate) struct KnownMirrors(Mutex<HashMap<String, Vec<KnownMirror>>>);
 
 impl KnownMirrors {
-    /// Returns the names that a mirror's request has beside that of the process: its documents', and those of its own mirrors.
+    /// Returns the names that a mirror's request carries beside the name of the process: its documents', and those of its own mirrors.
     pub(super) fn names_of_mirror(
         &self,
         account: &str,
@@ -72,9 +73,9 @@ impl KnownMirrors {
         documents.into_iter().chain(mirrors.unwrap_or_default()).collect()
     }
 
-    /// Whether a request of `client` for the token of `account` that has passed these comes from what it asks: from this
-    /// process, from another one that publishes the same document, or from a mirror of such. If not, and if this is a mirror,
-    /// they are remembered as mirrors of it.
+    /// Whether a request of `client` for the token of `account` is a loop: whether the names that it has `passed` include this process,
+    /// another process that publishes the same document, or a mirror of either. If it is none, its names are remembered as those of
+    /// mirrors of this account.
     pub(crate) fn has_come_back(
         &self,
         account: &Account,
@@ -98,7 +99,7 @@ impl KnownMirrors {
             if of_client.count() >= MAX_OF_CLIENT {
                 continue;
             }
-            // Those who have sent few keep theirs.
+            // Clients that have sent few names keep theirs.
             if mirrors.len() >= MAX_MIRRORS {
                 let sent = |it: &KnownMirror| {
                     mirrors.iter().filter(|other| other.client == it.client).count()
@@ -129,9 +130,8 @@ fn path_of_name(location: &Location) -> PathBuf {
     location.path(&DocumentKind::Token).with_extension("mirror")
 }
 
-/// Returns the name of an account's documents on this machine, which is the same for all processes; `None` before they have
-/// one. It is random, and for the user alone who publishes them: with it, a client would have what is asked take this for a
-/// loop.
+/// Returns the name of an account's documents on this machine, which all processes share; `None` before they have one. The name is random,
+/// and only the user who publishes the documents can read it: a client that knew it could have the source refuse this mirror as a loop.
 fn name_of_documents(location: &Location) -> Option<String> {
     let file = read::open_own(&path_of_name(location), Access::Read).ok()?;
     let bytes = read::read_bounded(file, MAX_NAME as u64, MAX_NAME as u64 + 1).ok()?;
@@ -139,7 +139,7 @@ fn name_of_documents(location: &Location) -> Option<String> {
     is_name(text).then(|| text.to_owned())
 }
 
-/// Gives an account's documents a name. Returns it; `None` if it cannot be written.
+/// Gives an account's documents a name. Returns the name; `None` if it cannot be written.
 fn name_documents(location: &Location) -> Option<String> {
     let name = RandomState::new().hash_one(()).to_string();
     let mut file = Replacement::prepare(&path_of_name(location), 0o600, MAX_NAME).ok()?;

@@ -1,5 +1,5 @@
-//! A directory that is opened once, and through which its files are reached. No later step resolves its path again, so
-//! that a user who can rename a directory on the way, or put a link in its place, leads no step elsewhere than the first.
+//! A directory that is opened once, and through which its files are reached. No later step resolves its path again: a user who renames a
+//! directory on the way, or puts a link in its place, cannot lead a later step elsewhere.
 
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};

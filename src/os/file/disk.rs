@@ -1,5 +1,5 @@
-//! Files and directories as the modules beside this one use them: those of the system. Unit tests can put a model of a
-//! disk in their place, which loses what was not synced when its power is cut.
+//! Files and directories of the system, as the modules beside this one use them. Unit tests can put a model of a disk in their place, which
+//! loses what was not synced when its power is cut.
 
 use std::fs::{self, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};

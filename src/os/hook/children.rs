@@ -1,5 +1,5 @@
-//! The children of this process. As process 1 of a container it gets those of others, too: whatever a hook leaves behind when
-//! it ends. Those that nothing waits for are reaped, and an awaited child's exit status is left alone.
+//! The children of this process. As process 1 of a container it also inherits the children that a hook leaves behind. Children that nothing
+//! waits for are reaped here; the exit status of an awaited child is left alone.
 
 use std::fs;
 use std::io;

@@ -1,5 +1,5 @@
-//! Finds the client behind a reverse proxy, by `X-Forwarded-For` and `Forwarded`. Other headers that name a client name
-//! none here, and must not contradict these.
+//! Finds the client behind a reverse proxy, by `X-Forwarded-For` and `Forwarded`. Other headers that name a client are not believed, and must
+//! not contradict these two.
 //!
 //! A proxy appends the address that it was asked from, so these headers are read from their right end, and only as far
 //! as trusted proxies wrote them.

@@ -1,9 +1,9 @@
-//! Detects that an SDK asks again and again: because WeChat refused the token that it was handed (errcode 40001), or because
-//! it takes the answer that there is no token for one.
+//! Detects that an SDK asks again and again: because WeChat refused the token that it was handed (errcode 40001), or because it takes the
+//! answer "there is no token" for a token.
 //!
 //! A single repeated request proves nothing: fifty workers of one host start together, and SDKs that do not cache a token
-//! near its end ask for it with each of their calls. So a repeated request only makes the token be verified, which costs the
-//! client nothing. All that ask from one network ([`NetworkId`]) with one key are one client here. Reads no clock.
+//! near its end ask for it with each of their calls. So a repeated request only has the token verified, which costs the client nothing. All
+//! requests from one network ([`NetworkId`]) with one key count as one client here. Reads no clock.
 
 use std::collections::HashMap;
 use std::hash::Hash;

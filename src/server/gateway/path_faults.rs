@@ -1,6 +1,6 @@
-//! Paths that WeChat refuses with 40001 or 40014 although it honours the token: a wrong kind of app or of token, for
-//! instance. No token is replaced for them, and at first a path counts as one for two seconds only, as the verdict on the
-//! token may have been a moment too old. Reads no clock.
+//! Paths that WeChat refuses with 40001 or 40014 although it honours the token: because of a wrong kind of app or of token, say. No token is
+//! replaced for them. At first such a path is remembered for two seconds only, because the verdict on the token may have been a moment too
+//! old. Reads no clock.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! What WeChat's answer says: the errcode of a small JSON object, and whether that is about the token. Errors come with
-//! HTTP 200 and any content type, so that only the body tells. Reads no connection.
+//! What WeChat's answer says: the errcode of a small JSON object, and whether it is about the token. Only the body tells: errors come with
+//! HTTP 200 and any content type. Reads no connection.
 
 use serde::Deserialize;
 

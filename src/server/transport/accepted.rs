@@ -1,4 +1,4 @@
-//! A TCP connection that the event loop learns of late: not before it has to be waited for.
+//! A TCP connection that is registered with the event loop late: not before it has to be waited for.
 
 use std::io::{self, Read};
 use std::net::Shutdown;

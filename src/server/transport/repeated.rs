@@ -1,5 +1,5 @@
-//! Requests of the same bytes as one before, as clients send them that ask again and again: they are answered without a parser.
-//! What hyper has made of the bytes is kept, and nothing of the answer: each request is judged and answered by itself.
+//! Requests of the same bytes as an earlier one, which clients send that ask again and again: they need no parser. The parsed head is kept,
+//! and nothing of the answer: each request is judged and answered by itself.
 //!
 //! A request is kept only if a new parser was given its bytes and no others, and has left none of them.
 

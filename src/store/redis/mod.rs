@@ -1,16 +1,18 @@
-//! The store in a Redis that many hosts share: a document as JSON at `PREFIX:ACCOUNT`, which lasts as long as its token,
-//! and a lock beside it. The document stays at `PREFIX:ACCOUNT:last` when it has ended: a ticket, or a token of WeCom, that
-//! is issued again is known there, and so is its age. At `PREFIX:ACCOUNT:lost` is when requests were sent whose answers were
-//! lost, of all hosts.
+//! The store in a Redis that many hosts share. For each document there are these keys:
 //!
-//! A lock in Redis can be lost without notice: its holder was paused, or Redis failed over. So there is a fence as well:
-//! a document is replaced only by a process that knows what it replaces, or by a newer document (see `scripts`).
+//! - `PREFIX:ACCOUNT`: the document as JSON. It lasts as long as its token.
+//! - `PREFIX:ACCOUNT:lock`: the lock, which is the lease.
+//! - `PREFIX:ACCOUNT:last`: the document even after its end. A ticket, or a token of WeCom, that is issued again is recognized by it, and
+//!   keeps its age.
+//! - `PREFIX:ACCOUNT:lost`: the times of requests of all hosts whose answers were lost.
 //!
-//! Each host keeps copies (see `local_copy`). A copy that is newer than what Redis has is in force: Redis lost that
-//! document in a crash, a failover or a FLUSHALL, and the next process that publishes puts it back. On stable and work
-//! this saves one call; on classic it saves a token that a call would invalidate. A copy must not outlive its original: a
-//! token that was replaced early stays in Redis, with its shortened lifetime, for as long as a copy with the longer one
-//! could be taken for good.
+//! A lock in Redis can be lost without notice: its holder was paused, or Redis failed over. So there is also a fence: a document is replaced
+//! only by a process that knows what it replaces, or by a newer document (see `scripts`).
+//!
+//! Each host keeps copies (see `local_copy`). A copy that is newer than the document in Redis is in force: Redis lost this document in a
+//! crash, a failover or a FLUSHALL, and the next process that publishes puts it back. On stable and work this saves one call; on classic it
+//! saves a token that a call would invalidate. But a copy must not outlive its original. So a token that was replaced early stays in Redis,
+//! with its shortened lifetime, for as long as a copy with the longer lifetime could be taken for a good one.
 
 mod connection;
 mod fault;
@@ -60,10 +62,10 @@ pub(crate) use server::RunLimit;
 use server::testing;
 use value::{InForce, StoredValue, also_value};
 
-/// How long a document is remembered: longer than any token lives that is accepted.
+/// How long a document stays at its `:last` key: longer than any token lives that is accepted.
 const REMEMBERED: Duration = Duration::from_secs(25 * 60 * 60);
 
-/// Every Redis that this process uses, one for equal settings.
+/// Every Redis that this process uses. Equal settings share one.
 pub(super) struct RedisPool {
     clock: Arc<dyn Clock>,
     limit: Option<RunLimit>,
@@ -125,7 +127,7 @@ pub(super) struct RedisStore {
     /// The mode of the copy; `None` for a process that only reads.
     mode: Option<u32>,
     also: Vec<(String, AlsoFormat)>,
-    /// What has been said of keys of `also` under this lease.
+    /// The warnings about keys of `[redis] also` that were logged under this lease.
     warned_of: Arc<Mutex<Vec<String>>>,
     /// Set by the first call of `last_known`. The key is followed for as long as this lives.
     followed: OnceLock<Arc<FollowedKey>>,

@@ -1,6 +1,6 @@
 //! Why a request is not passed on to WeChat, in WeChat's form, which SDKs read.
 //!
-//! Some SDKs repeat a call without end after 40001, 40014 or 42001, so these are never used, and after -1 others do.
+//! Some SDKs repeat a call without end after 40001, 40014 or 42001, and others after -1: none of these is used.
 
 use std::borrow::Cow;
 

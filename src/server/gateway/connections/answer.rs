@@ -1,5 +1,4 @@
-//! What WeChat's answers are made of: the head, and where the body ends. Strict where two readers could differ. Reads no
-//! connection.
+//! Parses WeChat's answers: the head, and where the body ends. Strict where two parsers could differ. Reads no connection.
 
 use std::mem::MaybeUninit;
 
