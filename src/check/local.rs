@@ -1,7 +1,7 @@
 //! Findings about this host: the secret, the place of the documents, the lock and the hook.
 
 use std::fmt::Display;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -10,16 +10,22 @@ use rustix::io::Errno;
 
 use super::{Finding, Verdict, messages};
 use crate::error::Exit;
-use crate::message::command::{marked, quoted_path};
+use crate::message::command::{as_user, marked, quoted_path};
+use crate::model::account::Account;
+use crate::model::kind::DocumentKind;
 use crate::model::location::Location;
 use crate::model::secret::Secret;
 use crate::os::ca_store::CaStore;
+use crate::os::fault::user_name;
+use crate::os::file::dir::dir_of;
 use crate::os::file::read::open_to_writers;
 use crate::os::hook::Hook;
 use crate::os::local_time::local;
 use crate::store::{DirectoryState, LeaseState, LostAnswers, PublishTrial, RedisState};
 use crate::upstream::UpstreamError;
 use crate::upstream::credentials::SecretSource;
+
+const ROOT: u32 = 0;
 
 /// The AppSecret, or a mirror's key. `source` is where it comes from, and `read` the result of reading it.
 pub(crate) fn secret(
@@ -40,6 +46,23 @@ pub(crate) fn secret(
         }
         (None, Err(_)) => Finding::notice(about, &messages::NO_SECRET, []),
     }
+}
+
+/// A secret that root can read, and not the user to whom the documents belong. Those in a directory of root's get to the units as
+/// credentials.
+pub(crate) fn secret_of_root(account: &Account, source: &SecretSource<'_>) -> Option<Finding> {
+    let owner = |path: &Path| Some(dir_of(path).metadata().ok()?.uid());
+    let user = owner(&account.location.path(&DocumentKind::Token)).filter(|user| *user != ROOT)?;
+    let path: &Path = match source {
+        SecretSource::File(path) => path,
+        SecretSource::InDirectory(path) if owner(path) == Some(user) => path,
+        _ => return None,
+    };
+    let file = path.metadata().ok().filter(|it| it.uid() == ROOT && it.mode() & 0o044 == 0);
+    let user = user_name(user);
+    let command = as_user(&user, "check", &account.name);
+    let values = [&path.display() as &dyn Display, &user, &command];
+    file.map(|_| Finding::notice("secret", &messages::SECRET_OF_ROOT, values))
 }
 
 /// Whether this user may not read the file of a source, and so cannot say whether its content is right.

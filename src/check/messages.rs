@@ -60,6 +60,11 @@ messages! {
         "Run check as the user that runs fetch.", "{0}";
         "请以运行 fetch 的用户执行 check。", "{0}";
     }
+    SECRET_OF_ROOT<3> {
+        "Run {2}, which says what to do.",
+        "root alone can read {0}, and the documents are those of {1}, as whom cron or a unit runs fetch";
+        "请执行 {2}，并按其提示处理。", "{0} 只有 root 可读，而 token 文件属于 {1}，cron 或单元以该用户运行 fetch";
+    }
     CA_STORE_UNUSABLE<1> {
         "Correct the variable or unset it: the public roots are built in.", "{0}";
         "请修正或删除该环境变量：公共根证书已内置。", "{0}";

@@ -48,6 +48,11 @@ pub(crate) fn command(verb: &str, account: Option<&str>, more: &[&str]) -> Strin
     marked(&unmarked(verb, account, more))
 }
 
+/// Returns a command about an account of this run, for root to run as `user`. It is marked as a command.
+pub(crate) fn as_user(user: &str, verb: &str, account: &str) -> String {
+    marked(&format!("sudo -u {user} {}", unmarked(verb, Some(account), &[])))
+}
+
 /// Returns the command that reports the published token of an account as rejected. It is marked as a command.
 pub(crate) fn report_rejected(account: Option<&str>) -> String {
     let get = unmarked("get", account, &["-r"]);

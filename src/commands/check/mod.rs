@@ -122,6 +122,9 @@ impl Examination<'_> {
         let trial = stores.try_publishing(&account.location);
         let source = SecretSource::find(&account.name, config);
         findings.add(local::secret(config.is_mirror, source.as_ref(), &secret));
+        if let (Some(source), Ok(Some(_))) = (&source, &secret) {
+            findings.extend(local::secret_of_root(account, source));
+        }
         findings.add(local::location(&account.location, &trial));
         let kinds = account.tickets.iter().cloned().map(DocumentKind::Ticket);
         let kinds = std::iter::once(DocumentKind::Token).chain(kinds);

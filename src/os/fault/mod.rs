@@ -14,6 +14,7 @@ mod listener;
 mod permission;
 
 pub(crate) use listener::address_in_use;
+pub(crate) use permission::user_name;
 
 /// What was tried when the system refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -79,7 +79,7 @@ fn about(barrier: &Barrier, user: u32) -> String {
         let command = marked(&format!("chmod u+{letter} {}", quoted_path(path)));
         return action(format!("Run {command}."), format!("请执行 {command}。"));
     }
-    let name = |id| name_of("/etc/passwd", id);
+    let name = user_name;
     if (*owner, *dir_owner) == (ROOT, user) {
         // Root's, by a run that came before the directory was this user's.
         let command = marked(&format!("chown -h {} {}", name(user), quoted_path(path)));
@@ -105,6 +105,11 @@ fn about(barrier: &Barrier, user: u32) -> String {
             ),
         ),
     }
+}
+
+/// Returns the name of a user by its number, or the number.
+pub(crate) fn user_name(id: u32) -> String {
+    name_of("/etc/passwd", id)
 }
 
 /// Returns the name of a user or group by its number, or the number.

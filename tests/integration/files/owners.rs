@@ -70,6 +70,37 @@ fn a_secret_that_this_user_may_not_look_for_is_not_said_to_be_missing() {
     assert!(ran.stdout.contains("Run check as the user that runs fetch"), "{}", ran.stdout);
 }
 
+/// As where root has put the files of cron's user in place.
+#[needs(root)]
+#[test]
+fn check_by_root_tells_of_a_secret_that_the_owner_of_the_documents_cannot_read() {
+    let wechat = wechat_with_accounts(1, &[]);
+    let home = Home::with_accounts(1, &wechat.url(), "");
+    home.run(&["fetch"]).exits(0);
+    let state = home.path("state");
+    let said = ["a0.secret", "sudo -u nobody ", "请执行 sudo -u nobody "];
+    let check = |is_told: bool| {
+        let ran = home.run(&["check"]).exits(0);
+        assert_eq!(ran.stdout.contains("! a0  secret "), is_told, "{}", ran.stdout);
+        if is_told {
+            ran.prints(&said);
+        }
+    };
+    check(false);
+    give_to_other(&state);
+    check(true);
+    // In a directory of root's it is a credential of the units.
+    let secrets = home.path("secrets");
+    fs::create_dir(&secrets).unwrap();
+    fs::rename(home.path("a0.secret"), secrets.join("a0.secret")).unwrap();
+    home.write(&home.config().replace("secret_file = \"a0.secret\"\n", ""));
+    check(false);
+    give_to_other(&secrets);
+    check(true);
+    give_to_other(&secrets.join("a0.secret"));
+    check(false);
+}
+
 #[needs(root)]
 #[test]
 fn promise_6_files_of_another_user_let_no_client_in() {
