@@ -195,7 +195,7 @@ impl WechatError {
                 (40164, format!("invalid ip {client}, not in whitelist: {message}"))
             }
             Rejection::Unauthorized(..) => (40125, format!("invalid appsecret: {message}")),
-            Rejection::NoSuchAccount => (40013, format!("invalid appid: {message}")),
+            Rejection::NoSuchAccount => (40013, format!("invalid appid: {}", text::NO_SUCH_APPID)),
             Rejection::WhichAccount => {
                 (40013, format!("invalid appid: {}", text::SEVERAL_WITH_APPID))
             }

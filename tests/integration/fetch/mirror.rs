@@ -70,11 +70,16 @@ fn a_mirror_without_an_appsecret_serves_sdks_under_its_appid() {
     let wechat = wechat(&[]);
     let first = central(&wechat, "");
     let server = first.serve(&["--refresh"]);
+    let by_appid = "/cgi-bin/token?grant_type=client_credential&appid=wx0&secret=x";
+    let nameless = mirror_of(&server, "").serve(&["--refresh"]).get(by_appid).json();
+    assert_eq!(nameless["errcode"], 40013);
+    let said = nameless["errmsg"].as_str().unwrap();
+    assert!(said.contains("Check the appid") && said.contains("写明 appid"), "{said}");
     let mirror = mirror_of(&server, "appid = \"wx0\"\n");
     let mirrored = mirror.serve(&["--refresh"]);
     let token = token_of(&mirrored);
     assert_eq!(token, first.token("a0").unwrap());
-    let sdk = mirrored.get("/cgi-bin/token?grant_type=client_credential&appid=wx0&secret=x");
+    let sdk = mirrored.get(by_appid);
     assert_eq!(sdk.json()["access_token"], token);
     let document = fs::read_to_string(mirror.document_path("a0")).unwrap();
     assert!(document.starts_with("{\"appid\":\"wx0\",\"access_token\":\""), "{document}");

@@ -98,6 +98,10 @@ texts! {
         "Check the account's name, and which accounts the key is for: there is no such account for you here. `wxtoken status` \
          on the server lists them.",
         "请核对账号名，以及访问密钥适用的账号：没有这个账号，或您的访问密钥不能用于它。服务器上的 `wxtoken status` 会列出所有账号。";
+    NO_SUCH_APPID =
+        "Check the appid, and which accounts the key is for: no account for you has it here. `wxtoken status` on the server lists \
+         them; a mirror knows the AppID only if its config has it.",
+        "请核对 appid，以及访问密钥适用的账号：没有您可用的账号使用该 AppID。服务器上的 `wxtoken status` 会列出所有账号；只读副本须在配置里写明 appid。";
     WHICH_ACCOUNT =
         "Name the account, as in GET /token/ACCOUNT: there are several accounts here.",
         "请指明账号，如 GET /token/ACCOUNT：此处有多个账号。";
