@@ -1,10 +1,7 @@
 //! The store that keeps a document in a file, `DIR/ACCOUNT.json`, with a lock file beside it, `DIR/ACCOUNT.lock`. For processes that publish:
 //! a process that only reads uses `reader`, and needs no lock.
 
-use std::collections::HashSet;
-use std::ffi::{OsStr, OsString};
-use std::fs;
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,6 +11,7 @@ use time::UtcDateTime;
 
 use super::patience::{PublishError, publish_patiently};
 use super::record::{Record, RecordChange, RecordFile, record_path};
+use super::renamed::RenamedDocuments;
 use super::{Found, Lease, LostRequests, NOT_SYNCED, Predecessor, Publisher, Store, owner, reader};
 use crate::log::{error, verb};
 use crate::model::api::Rules;
@@ -35,8 +33,8 @@ pub(super) struct FileStore {
     clock: Arc<dyn Clock>,
     /// A document that this place takes over.
     predecessor: Option<PathBuf>,
-    /// The names of the documents that accounts have. `None` if no other one is taken over.
-    in_use: Option<Arc<HashSet<OsString>>>,
+    /// Where to find the document of the same account under another name. `None` if it is not to be looked for.
+    renamed: Option<Arc<RenamedDocuments>>,
 }
 
 impl FileStore {
@@ -50,12 +48,12 @@ impl FileStore {
     ) -> FileStore {
         let clock = Arc::clone(clock);
         let (path, kind) = (path.to_owned(), kind.clone());
-        FileStore { path, kind, mode, clock, predecessor, in_use: None }
+        FileStore { path, kind, mode, clock, predecessor, renamed: None }
     }
 
-    /// Returns the store, which also takes over a document whose name is none of these.
-    pub(super) fn with_names(self, in_use: Option<Arc<HashSet<OsString>>>) -> FileStore {
-        FileStore { in_use, ..self }
+    /// Returns the store, which also takes over what these documents have of its account.
+    pub(super) fn taking_over(self, renamed: Option<Arc<RenamedDocuments>>) -> FileStore {
+        FileStore { renamed, ..self }
     }
 
     /// Returns the document at `path` under its lock, if it is of this AppID, expired or not.
@@ -154,13 +152,10 @@ impl Store for FileStore {
     }
 
     fn take_over_renamed(&self, appid: &str, deadline: Instant) -> Option<Predecessor> {
-        let (in_use, dir, now) = (self.in_use.as_ref()?, dir_of(&self.path), self.clock.now());
-        let names = fs::read_dir(dir).ok()?.flatten().map(|it| it.file_name());
-        let is_document = |name: &OsString| name.as_bytes().ends_with(b".json");
-        names
-            .filter(|name| is_document(name) && !in_use.contains(name))
-            .filter_map(|name| self.predecessor_at(&dir.join(name), appid, deadline))
-            .find(|predecessor| !predecessor.document.left(now).is_zero())
+        let now = self.clock.now();
+        let path = self.renamed.as_ref()?.find(dir_of(&self.path), appid, now)?;
+        let predecessor = self.predecessor_at(&path, appid, deadline)?;
+        (!predecessor.document.left(now).is_zero()).then_some(predecessor)
     }
 
     fn confirmed_at(&self) -> Option<UtcDateTime> {

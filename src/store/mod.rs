@@ -22,6 +22,7 @@ use crate::os::file::lock::FileLock;
 #[cfg(test)]
 pub(crate) use self::redis::REDIS_MESSAGES;
 use self::redis::{RedisPool, RedisStore, RunLimit};
+use self::renamed::RenamedDocuments;
 use file::FileStore;
 use reader::FileWatch;
 use record::RecordFile;
@@ -31,6 +32,7 @@ mod owner;
 mod patience;
 mod reader;
 mod record;
+mod renamed;
 pub(crate) mod redis;
 mod preflight;
 
@@ -68,8 +70,8 @@ pub(crate) struct Stores {
     redis: Arc<RedisPool>,
     /// A document that an account without one takes over, if it is in the account's directory and has its AppID.
     predecessor: Option<Arc<Path>>,
-    /// The names of the documents of all accounts. Another one beside these is of an account whose name has changed.
-    in_use: Option<Arc<HashSet<OsString>>>,
+    /// Documents of accounts whose name has changed.
+    renamed: Option<Arc<RenamedDocuments>>,
 }
 
 impl Stores {
@@ -79,7 +81,7 @@ impl Stores {
             redis: Arc::new(RedisPool::new(Arc::clone(&clock), None)),
             clock,
             predecessor: None,
-            in_use: None,
+            renamed: None,
         }
     }
 
@@ -99,7 +101,7 @@ impl Stores {
     /// Returns the stores in which an account without a document takes over that of an account which has another name now: a
     /// document in the account's directory that has its AppID and is not among those `in_use`.
     pub(crate) fn renaming(self, in_use: Option<HashSet<OsString>>) -> Stores {
-        Stores { in_use: in_use.map(Arc::new), ..self }
+        Stores { renamed: in_use.map(|names| Arc::new(RenamedDocuments::new(names))), ..self }
     }
 
     /// Reads the published document. Takes no lock.
@@ -130,7 +132,7 @@ impl Stores {
                 let predecessor = self.predecessor_for(location, kind);
                 let path = location.path(kind);
                 let store = FileStore::new(&path, kind, mode, &self.clock, predecessor);
-                Arc::new(store.with_names(self.in_use.clone()))
+                Arc::new(store.taking_over(self.renamed.clone()))
             }
             Location::Redis(redis) => Arc::new(self.redis_store(redis, location, kind, Some(mode))),
         }
