@@ -4,7 +4,8 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::Permissions;
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -110,9 +111,9 @@ impl Replacement {
     /// Writes so many blanks, to take real blocks on the disk: creating a file or seeking in it succeeds on a full disk.
     fn reserve(&mut self, room: usize) -> Result<()> {
         let room = if has_bug(Bug::RoomNotReserved) { 0 } else { room };
-        let written = self.file.write_all(&vec![b' '; room]);
+        let written = io::copy(&mut io::repeat(b' ').take(room as u64), &mut self.file);
         written
-            .and_then(|()| self.file.sync_all())
+            .and_then(|_| self.file.sync_all())
             .map_err(|err| explain(err, &self.names.dir_path(), Operation::Writing))
             .with_context(|| cannot("write", "写入", self.shown_temp()))
     }
@@ -293,7 +294,13 @@ pub(crate) fn has_trial(dir: &Dir, target: &OsStr) -> bool {
 
 /// Whether a file beside `target` has a name with one of these ends.
 fn is_any_there<const ENDS: usize>(dir: &Dir, target: &OsStr, ends: [&str; ENDS]) -> bool {
-    ends.iter().any(|end| dir.stat(&beside(target, end)).is_ok())
+    let mut name = beside(target, "").into_vec();
+    let length = name.len();
+    ends.iter().any(|end| {
+        name.truncate(length);
+        name.extend_from_slice(end.as_bytes());
+        dir.stat(OsStr::from_bytes(&name)).is_ok()
+    })
 }
 
 /// Removes what killed processes left behind beside `target`. The caller holds its lock.
