@@ -166,8 +166,8 @@ impl BootId {
     /// Parses the UUID that the kernel gives a boot.
     pub(crate) fn parse(text: &str) -> Option<BootId> {
         let (mut id, mut digits) = (0, 0);
-        for character in text.chars().filter(|it| *it != '-') {
-            id = id << 4 | u128::from(character.to_digit(16)?);
+        for byte in text.bytes().filter(|it| *it != b'-') {
+            id = id << 4 | u128::from(char::from(byte).to_digit(16)?);
             digits += 1;
         }
         (text.len() == 36 && digits == 32).then_some(BootId(id))
@@ -176,9 +176,9 @@ impl BootId {
 
 impl fmt::Display for BootId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (high, low) = ((self.0 >> 64) as u64, self.0 as u64);
-        let (a, b, c) = (high >> 32, high >> 16 & 0xffff, high & 0xffff);
-        write!(f, "{a:08x}-{b:04x}-{c:04x}-{:04x}-{:012x}", low >> 48, low & 0xffff_ffff_ffff)
+        let hex = format!("{:032x}", self.0);
+        let [a, b, c, d, e] = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| &hex[part]);
+        write!(f, "{a}-{b}-{c}-{d}-{e}")
     }
 }
 
