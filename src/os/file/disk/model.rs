@@ -7,7 +7,6 @@
 //! last; and a file's content and its name do not wait for each other.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::Permissions;
@@ -52,10 +51,13 @@ pub(crate) enum Operation {
 /// The disk of one machine.
 #[derive(Default)]
 pub(crate) struct Machine {
-    names: BTreeMap<OsString, Rc<RefCell<Inode>>>,
-    durable_names: BTreeMap<OsString, Rc<RefCell<Inode>>>,
+    /// All names that a file ever had, each at its number. There are few, and they are looked for often.
+    known: Vec<OsString>,
+    /// The file that each of them leads to now, and after a power cut.
+    names: Vec<Option<Rc<RefCell<Inode>>>>,
+    durable_names: Vec<Option<Rc<RefCell<Inode>>>>,
     /// What was done to names since the directory was synced.
-    pending: Vec<(OsString, Option<Rc<RefCell<Inode>>>)>,
+    pending: Vec<(usize, Option<Rc<RefCell<Inode>>>)>,
     last_ino: u64,
     last_change: i64,
     /// Whether there is no room for more content. A file without any can be created.
@@ -144,25 +146,20 @@ impl Machine {
     /// Cuts the power: of the operations on names that were not synced the first `lasting` last, and `remains` says what is
     /// left of each file that was not.
     pub(crate) fn cut_power(&mut self, lasting: usize, mut remains: impl FnMut() -> Remains) {
-        for (name, inode) in self.pending.drain(..).take(lasting) {
-            match inode {
-                Some(inode) => drop(self.durable_names.insert(name, inode)),
-                None => drop(self.durable_names.remove(&name)),
-            }
-        }
-        self.names = self.durable_names.clone();
-        for inode in self.names.values() {
-            let mut inode = inode.borrow_mut();
+        self.pending.truncate(lasting);
+        self.sync_names();
+        self.names.clone_from(&self.durable_names);
+        for (_, inode) in self.files() {
+            let inode = &mut *inode.borrow_mut();
             inode.locked_by = None;
             if inode.content != inode.durable {
-                let half = inode.content.len() / 2;
                 match remains() {
-                    Remains::Old => inode.content = inode.durable.clone(),
+                    Remains::Old => inode.content.clone_from(&inode.durable),
                     Remains::New => {}
-                    Remains::FirstHalf => inode.content.truncate(half),
+                    Remains::FirstHalf => inode.content.truncate(inode.content.len() / 2),
                     Remains::Zeros => inode.content.fill(0),
                 }
-                inode.durable = inode.content.clone();
+                inode.durable.clone_from(&inode.content);
             }
             inode.links = 1;
         }
@@ -171,47 +168,64 @@ impl Machine {
 
     /// Returns the content of a file, without asking the simulation.
     pub(crate) fn content(&self, name: &str) -> Option<Vec<u8>> {
-        self.names.get(OsStr::new(name)).map(|inode| inode.borrow().content.clone())
+        self.find(OsStr::new(name)).map(|inode| inode.borrow().content.clone())
     }
 
     /// Returns the version of the file that has this name.
     pub(crate) fn version_of(&self, name: &str) -> Option<InodeVersion> {
-        self.names.get(OsStr::new(name)).map(|inode| {
+        self.find(OsStr::new(name)).map(|inode| {
             let inode = inode.borrow();
             InodeVersion { ino: inode.ino, changed: inode.changed, modified: inode.modified }
         })
     }
 
-    /// Returns the names of all files.
+    /// Returns the names of all files, in order.
     pub(crate) fn names(&self) -> Vec<String> {
-        self.names.keys().map(|name| name.to_string_lossy().into_owned()).collect()
+        let names = self.files().into_iter().map(|(name, _)| name);
+        names.map(|name| name.to_string_lossy().into_owned()).collect()
+    }
+
+    /// Returns all files, in the order of their names.
+    fn files(&self) -> Vec<(&OsStr, &Rc<RefCell<Inode>>)> {
+        let named = self.known.iter().zip(&self.names);
+        let mut files: Vec<_> =
+            named.filter_map(|(name, inode)| Some((&**name, inode.as_ref()?))).collect();
+        files.sort_unstable_by_key(|(name, _)| *name);
+        files
+    }
+
+    fn number_of(&self, name: &OsStr) -> Option<usize> {
+        self.known.iter().position(|known| known.as_os_str() == name)
+    }
+
+    fn find(&self, name: &OsStr) -> Option<&Rc<RefCell<Inode>>> {
+        self.names[self.number_of(name)?].as_ref()
     }
 
     fn set(&mut self, name: &OsStr, inode: Option<Rc<RefCell<Inode>>>) {
         self.last_change += 1;
-        let before = match &inode {
-            Some(inode) => self.names.insert(name.to_owned(), Rc::clone(inode)),
-            None => self.names.remove(name),
-        };
-        if let Some(before) = before {
+        let number = self.number_of(name).unwrap_or_else(|| {
+            self.known.push(name.to_owned());
+            self.names.push(None);
+            self.durable_names.push(None);
+            self.names.len() - 1
+        });
+        if let Some(before) = std::mem::replace(&mut self.names[number], inode.clone()) {
             // After a crash in the middle of a rename it has another name.
-            let links = self.names.values().filter(|it| Rc::ptr_eq(it, &before)).count() as u64;
+            let links = self.names.iter().flatten().filter(|it| Rc::ptr_eq(it, &before)).count();
             let mut before = before.borrow_mut();
-            (before.links, before.changed) = (links, self.last_change);
+            (before.links, before.changed) = (links as u64, self.last_change);
         }
         if let Some(inode) = &inode {
             let mut inode = inode.borrow_mut();
             (inode.links, inode.changed) = (1, self.last_change);
         }
-        self.pending.push((name.to_owned(), inode));
+        self.pending.push((number, inode));
     }
 
     fn sync_names(&mut self) {
-        for (name, inode) in self.pending.drain(..) {
-            match inode {
-                Some(inode) => drop(self.durable_names.insert(name, inode)),
-                None => drop(self.durable_names.remove(&name)),
-            }
+        for (number, inode) in self.pending.drain(..) {
+            self.durable_names[number] = inode;
         }
     }
 }
@@ -241,8 +255,7 @@ pub(crate) fn metadata(path: &Path) -> Option<io::Result<ModelMetadata>> {
 
 impl ModelDir {
     fn find(&self, name: &OsStr) -> io::Result<Rc<RefCell<Inode>>> {
-        let machine = self.1.borrow();
-        machine.names.get(name).cloned().ok_or_else(|| ErrorKind::NotFound.into())
+        self.1.borrow().find(name).cloned().ok_or_else(|| ErrorKind::NotFound.into())
     }
 
     fn metadata(&self, name: &OsStr) -> io::Result<ModelMetadata> {
@@ -310,9 +323,11 @@ impl ModelDir {
         let mut machine = self.1.borrow_mut();
         // For readers both names change at once. After a power cut the file may have both, as on a file system without a
         // journal, but never neither.
-        machine.names.remove(from);
-        machine.set(to, Some(inode));
-        machine.pending.push((from.to_owned(), None));
+        if let Some(number) = machine.number_of(from) {
+            machine.names[number] = None;
+            machine.set(to, Some(inode));
+            machine.pending.push((number, None));
+        }
         Ok(())
     }
 
