@@ -177,7 +177,8 @@ impl Ledger {
     pub(super) fn note_published(&mut self, token: Option<&str>) {
         let fresh = std::mem::take(&mut self.fresh);
         if let Some(token) = token.filter(|token| fresh.iter().any(|it| it == token)) {
-            self.doubtful.retain(|it| it.text != token);
+            let end = Known::end_of(token);
+            self.doubtful.retain(|it| !it.is(token, end));
         }
     }
 
@@ -522,9 +523,11 @@ pub(super) fn hand_out(
     }
     let before = world.ledger.view(host, reader).clone();
     if before.order != order || before.until.abs_diff(until) > Duration::from_secs(2) {
-        let (what, until) = (document.token.fingerprint(), (until - START).as_secs_f64());
-        let how = if document.is_put_back { ", put back" } else { "" };
-        world.tell(|| format!("host {host} hands out {what} until {until:.3}{how}"));
+        world.tell(|| {
+            let (what, until) = (document.token.fingerprint(), (until - START).as_secs_f64());
+            let how = if document.is_put_back { ", put back" } else { "" };
+            format!("host {host} hands out {what} until {until:.3}{how}")
+        });
     }
     // A mirror that has not heard yet of a token that was taken back tells its old end, whatever is taken back later.
     let until = match mirror::may_be_old(world, host, now) {
