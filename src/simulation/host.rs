@@ -13,7 +13,7 @@ use time::UtcDateTime;
 use super::mirror::Link;
 use super::options::Options;
 use super::serve::{CLIENTS, Held, Timer};
-use super::world::{START, with};
+use super::world::{START, World, with};
 use crate::model::document::Document;
 use crate::model::location::Location;
 use crate::os::clock::{Clock, Repetition};
@@ -24,10 +24,10 @@ use crate::store::{Stores, Watch};
 /// What is published on a host.
 #[derive(Clone, Default)]
 pub(super) struct Published {
-    pub(super) token: Option<Document>,
-    /// As a reader has it that has been looking for long.
-    pub(super) watched: Option<Document>,
-    pub(super) ticket: Option<Document>,
+    pub(super) token: Option<Rc<Document>>,
+    /// As a reader has it that has been looking for long. The same one where that reader has read what others read.
+    pub(super) watched: Option<Rc<Document>>,
+    pub(super) ticket: Option<Rc<Document>>,
 }
 
 /// What is another one after each change of what readers of a host can see: of the documents on its disk, and in Redis.
@@ -38,8 +38,9 @@ pub(super) struct Version {
 }
 
 impl Version {
-    /// Returns that of a host, with Redis at this one.
-    pub(super) fn of(host: usize, redis: u64) -> Version {
+    /// Returns that of a host.
+    pub(super) fn of(world: &World, host: usize) -> Version {
+        let redis = super::redis::version_for_readers(world, host);
         let machine = model::machine(host);
         let machine = machine.borrow();
         let documents = ["shop.json", "shop.jsapi.json"].map(|name| machine.version_of(name));
@@ -49,6 +50,11 @@ impl Version {
     /// Whether readers of the token can see what they saw at `other`.
     pub(super) fn has_token_of(&self, other: &Version) -> bool {
         (self.documents[0], self.redis) == (other.documents[0], other.redis)
+    }
+
+    /// Whether readers of the ticket can see what they saw at `other`.
+    pub(super) fn has_ticket_of(&self, other: &Version) -> bool {
+        (self.documents[1], self.redis) == (other.documents[1], other.redis)
     }
 }
 
@@ -80,7 +86,7 @@ pub(super) struct Host {
     /// A reader that looks again and again. It is taken out while it looks.
     pub(super) watch: Option<Box<dyn Watch>>,
     /// What was published when readers looked last, and its version then: they read again only after a change.
-    pub(super) seen: Option<(Version, Rc<Published>)>,
+    pub(super) seen: Option<(Version, Published)>,
     /// What its clocks show, and what decides that.
     shown: Cell<Option<(Shown, Timestamp)>>,
     /// Whether its clock was set since the boot before this one ended, so that ages across boots are wrong.
@@ -243,6 +249,6 @@ impl Clock for HostClock {
     }
 
     fn random(&self) -> u64 {
-        with(super::world::World::random)
+        with(World::random)
     }
 }

@@ -137,7 +137,8 @@ fn proceed_for(days: u64) {
             Event::Client(host, client) => serve::use_token(host, client),
             Event::Timer(number) => serve::ring(number),
             Event::Redis(event) => {
-                // Readers that look once a second have seen all that was published before.
+                // Readers that look once a second have seen all that was published before, and know that it was there until now.
+                with(|world| world.hosts.iter_mut().for_each(|host| host.seen = None));
                 observe_all();
                 with(|world| redis::change(world, event));
                 observe_all();
@@ -637,9 +638,8 @@ fn observe_all() {
 /// A process that was started just now reads what is published on this host, and one that has been running for long.
 fn observe(host: usize) {
     let looked = with(|world| {
-        let version = Version::of(host, redis::version(world, host));
         let is_awake = world.now >= world.hosts[host].suspended_until;
-        is_awake.then(|| (version, world.hosts[host].seen.clone()))
+        is_awake.then(|| (Version::of(world, host), world.hosts[host].seen.clone()))
     });
     let Some((version, seen)) = looked else { return };
     let published = match seen {
@@ -649,7 +649,8 @@ fn observe(host: usize) {
     with(|world| match published {
         Ok(published) => {
             judge(world, host, &published);
-            world.hosts[host].seen = Some((version, published));
+            // Readers may have kept a copy of what Redis has.
+            world.hosts[host].seen = Some((Version::of(world, host), published));
         }
         Err(failure) => world.fail(failure),
     });
@@ -658,37 +659,43 @@ fn observe(host: usize) {
 
 /// Judges what readers of a host take.
 fn judge(world: &mut World, host: usize, published: &Published) {
-    ledger::hand_out(world, host, Reader::Get, published.token.as_ref());
-    let reader = if world.options.has_redis { Reader::Watch } else { Reader::Get };
-    ledger::hand_out(world, host, reader, published.watched.as_ref());
-    if let Some(ticket) = &published.ticket {
+    let Published { token, watched, ticket } = published;
+    ledger::hand_out(world, host, Reader::Get, token.as_deref());
+    if world.options.has_redis {
+        ledger::hand_out(world, host, Reader::Watch, watched.as_deref());
+    } else if watched.as_ref().map(Rc::as_ptr) != token.as_ref().map(Rc::as_ptr) {
+        ledger::hand_out(world, host, Reader::Get, watched.as_deref());
+    }
+    if let Some(ticket) = ticket {
         ledger::hand_out_ticket(world, host, ticket);
     }
 }
 
-/// Reads what is published on this host at this version, and has been read before at that one. Fails if it is damaged.
+/// Reads what is published on this host at this version. What was read `before` is read again only if it may have changed. Fails
+/// if it is damaged.
 fn read(
     host: usize,
     version: Version,
-    before: Option<(Version, Rc<Published>)>,
-) -> Result<Rc<Published>, String> {
+    before: Option<(Version, Published)>,
+) -> Result<Published, String> {
     let (stores, has_redis, has_tickets) = with(|world| {
         let stores = world.hosts[host].stores.clone();
         (stores, world.options.has_redis, world.options.has_tickets)
     });
     let location = location(host, has_redis);
-    let before = before.filter(|(then, _)| version.has_token_of(then));
-    let Published { token, watched, .. } = match before {
-        Some((_, published)) => Published::clone(&published),
-        None => read_token(host, &stores, &location, has_redis)?,
+    let mut published = match &before {
+        Some((then, seen)) if version.has_token_of(then) => seen.clone(),
+        _ => read_token(host, &stores, &location, has_redis)?,
     };
     let jsapi = TicketType::parse("jsapi").filter(|_| has_tickets);
-    let ticket = jsapi.map(|kind| stores.read(&location, &DocumentKind::Ticket(kind)));
-    let ticket = ticket.and_then(|found| match found {
-        Ok(Found::Document(ticket)) => Some(ticket),
-        _ => None,
-    });
-    Ok(Rc::new(Published { token, watched, ticket }))
+    published.ticket = match before {
+        Some((then, seen)) if version.has_ticket_of(&then) => seen.ticket,
+        _ => jsapi.and_then(|kind| match stores.read(&location, &DocumentKind::Ticket(kind)) {
+            Ok(Found::Document(ticket)) => Some(Rc::new(ticket)),
+            _ => None,
+        }),
+    };
+    Ok(published)
 }
 
 fn read_token(
@@ -698,17 +705,26 @@ fn read_token(
     has_redis: bool,
 ) -> Result<Published, String> {
     let kind = DocumentKind::Token;
-    let found = stores.read(location, &kind);
+    // Of a Redis the other reader may know no more than what this one has kept a copy of.
+    let found = has_redis.then(|| stores.read(location, &kind));
     let watch = with(|world| world.hosts[host].watch.take());
     let mut watch = watch.unwrap_or_else(|| stores.watch(location, &kind));
     if has_redis {
         stores.look();
     }
-    watch.look();
-    let watched = watch.document().cloned();
+    let has_read = watch.look();
+    let watched = watch.document().cloned().map(Rc::new);
     with(|world| world.hosts[host].watch = Some(watch));
+    let found = match found {
+        // It has read the file just now, by the same function as a process that starts.
+        None if has_read => {
+            return Ok(Published { token: watched.clone(), watched, ticket: None });
+        }
+        None => stores.read(location, &kind),
+        Some(found) => found,
+    };
     let token = match found {
-        Ok(Found::Document(document)) => Some(document),
+        Ok(Found::Document(document)) => Some(Rc::new(document)),
         Ok(Found::Nothing) => None,
         Ok(Found::Damaged(what)) => return Err(format!("promise 1: {what}")),
         Err(_) if has_redis => None,

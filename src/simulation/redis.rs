@@ -10,7 +10,7 @@ use super::{DAY, HOUR, again};
 use crate::model::address::redis_url::RedisUrl;
 use crate::model::location::{Location, RedisLocation, RedisSettings};
 use crate::os::file::disk::model::Operation;
-use crate::store::redis::model::{self, Arrival, Hooks, Journey, SOCKET};
+use crate::store::redis::model::{self, Arrival, Cluster, Hooks, Journey, SOCKET};
 
 /// After so long it is down.
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -190,11 +190,22 @@ pub(super) fn change(world: &mut World, event: RedisEvent) {
 
 /// Returns a number that is another one after each change of what this host can see in Redis.
 pub(super) fn version(world: &World, host: usize) -> u64 {
-    match world.options.has_redis {
-        false => 0,
-        true => {
-            let is_reached = world.redis.is_reached_by(host, world.now);
-            model::with(|redis| redis.version(world.now)) * 2 + u64::from(is_reached)
-        }
+    version_by(world, host, Cluster::version)
+}
+
+/// The same of what readers of documents can see.
+pub(super) fn version_for_readers(world: &World, host: usize) -> u64 {
+    version_by(world, host, Cluster::version_for_readers)
+}
+
+fn version_by(
+    world: &World,
+    host: usize,
+    version: impl FnOnce(&mut Cluster, Duration) -> u64,
+) -> u64 {
+    if !world.options.has_redis {
+        return 0;
     }
+    let is_reached = world.redis.is_reached_by(host, world.now);
+    model::with(|redis| version(redis, world.now)) * 2 + u64::from(is_reached)
 }

@@ -77,8 +77,9 @@ pub(crate) struct Cluster {
     isolated: Option<(Data, Duration)>,
     /// Whether there is no memory for more.
     pub(crate) is_full: bool,
-    /// Counts the changes.
+    /// Counts the changes, and those that readers of documents can see.
     version: u64,
+    version_for_readers: u64,
 }
 
 thread_local! {
@@ -99,6 +100,7 @@ pub(crate) fn install(hooks: Hooks) {
         isolated: None,
         is_full: false,
         version: 0,
+        version_for_readers: 0,
     }));
 }
 
@@ -131,7 +133,8 @@ impl Cluster {
         };
         let before = std::mem::replace(&mut self.primary, replica);
         self.isolated = (!isolated_for.is_zero()).then_some((before, now + isolated_for));
-        (self.generation, self.version) = (self.generation + 1, self.version + 1);
+        self.generation += 1;
+        self.note_change(None);
         self.replica_from = now + replica_after;
         lost
     }
@@ -141,13 +144,27 @@ impl Cluster {
         self.primary.clear();
         self.replica.clear();
         self.under_way.clear();
-        self.version += 1;
+        self.note_change(None);
     }
 
     /// Returns a number that is another one after every change.
     pub(crate) fn version(&mut self, now: Duration) -> u64 {
         self.settle(now);
         self.version
+    }
+
+    /// Returns a number that is another one after every change but those of keys that only processes which publish read.
+    pub(crate) fn version_for_readers(&mut self, now: Duration) -> u64 {
+        self.settle(now);
+        self.version_for_readers
+    }
+
+    /// Notes a change of this key, or of any.
+    fn note_change(&mut self, key: Option<&[u8]>) {
+        const NOT_READ: [&[u8]; 3] = [b":lock", b":last", b":lost"];
+        self.version += 1;
+        let is_read = !key.is_some_and(|key| NOT_READ.iter().any(|end| key.ends_with(end)));
+        self.version_for_readers += u64::from(is_read);
     }
 
     /// Lets come to pass what has by now.
@@ -163,12 +180,13 @@ impl Cluster {
         }
         if self.isolated.as_ref().is_some_and(|(_, until)| now >= *until) {
             self.isolated = None;
-            self.version += 1;
+            self.note_change(None);
         }
         let is_over = |value: &Value| value.ends_at.is_some_and(|at| at <= now);
-        if self.primary.values().any(is_over) {
-            self.primary.retain(|_, value| !is_over(value));
-            self.version += 1;
+        while let Some((key, _)) = self.primary.iter().find(|(_, value)| is_over(value)) {
+            let key = key.clone();
+            self.primary.remove(&key);
+            self.note_change(Some(&key));
         }
     }
 
@@ -176,11 +194,11 @@ impl Cluster {
         if link.generation != self.generation {
             if let Some((data, _)) = &mut self.isolated {
                 put(data, key.to_vec(), value);
-                self.version += 1;
+                self.note_change(Some(key));
             }
             return;
         }
-        self.version += 1;
+        self.note_change(Some(key));
         let arrives_at = self.now + self.lag;
         self.under_way.push_back(Write { arrives_at, key: key.to_vec(), value: value.clone() });
         put(&mut self.primary, key.to_vec(), value);
