@@ -52,7 +52,7 @@ impl TroubleTeller {
 
 impl Worker {
     /// Tells `on_trouble` in the background what it does not know yet, of the token and of the tickets.
-    pub(super) fn tell_trouble(self: &Rc<Worker>) {
+    pub(in crate::scheduler) fn tell_trouble(self: &Rc<Worker>) {
         let settings = self.settings();
         let account = &settings.account;
         if account.on_trouble.is_none() {
