@@ -123,9 +123,35 @@ fn what_an_operator_has_mended_is_tried_at_once_and_the_log_says_how_it_went() {
 fn a_scheduler_that_is_dropped_requests_nothing_more() {
     run(async |mut fixture| {
         fixture.scheduler.start();
-        fixture.pass(Duration::from_secs(1)).await;
+        fixture.pass(Duration::from_secs(6890)).await;
+        let dropped = Rc::clone(&fixture.scheduler.worker);
         fixture.scheduler = schedule(&fixture.account, &fixture.upstream, &fixture.environment);
-        fixture.pass(Duration::from_secs(8000)).await;
+        for _ in 0..30 {
+            fixture.pass(Duration::from_secs(1)).await;
+            dropped.idle().await;
+        }
+        assert_eq!(fixture.requested_at().len(), 1);
+    });
+}
+
+#[test]
+fn while_a_request_hangs_there_is_no_other() {
+    run(async |fixture| {
+        let (sender, receiver) = channel();
+        fixture.upstream.gate.lock().unwrap().replace(receiver);
+        lines();
+        fixture.scheduler.start();
+        while fixture.upstream.gate.lock().unwrap().is_some() {
+            yield_now().await;
+        }
+        // The schedule looks every 15 seconds.
+        for _ in 0..20 {
+            fixture.clock.advance(Duration::from_secs(1));
+            yield_now().await;
+        }
+        drop(sender);
+        fixture.scheduler.idle().await;
+        assert_eq!(events_logged(), ["published"]);
         assert_eq!(fixture.requested_at().len(), 1);
     });
 }
