@@ -155,3 +155,20 @@ fn while_a_request_hangs_there_is_no_other() {
         assert_eq!(fixture.requested_at().len(), 1);
     });
 }
+
+#[test]
+fn a_client_waits_for_the_next_job_until_it_may_start_and_no_longer() {
+    run(async |fixture| {
+        let obtain = || fixture.scheduler.obtain(&TokenDemand::Live, || fixture.live_token());
+        obtain().await.unwrap();
+        std::fs::remove_file(fixture.account.location.path(&DocumentKind::Token)).unwrap();
+        let mut waiting = pin!(obtain());
+        for requests in [1, 2] {
+            assert!(poll_once(&mut waiting).await.is_pending());
+            fixture.scheduler.idle().await;
+            assert_eq!(fixture.requested_at().len(), requests);
+            fixture.clock.advance(Duration::from_secs(1));
+        }
+        waiting.await.unwrap();
+    });
+}

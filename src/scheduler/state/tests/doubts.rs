@@ -369,3 +369,21 @@ fn a_token_that_is_due_when_it_would_be_probed_is_replaced_instead() {
         assert_eq!((wait, job != Job::Refresh), (secs(5), is_probed), "{age}");
     }
 }
+
+#[test]
+fn a_token_that_is_due_is_replaced_for_that_though_replacing_it_for_a_doubt_has_failed() {
+    let mut sim = SimulatedAccount::on(Rules::Classic);
+    let document = sim.document("T1", 7200);
+    sim.pass(secs(6897));
+    let Step::Start(job) = sim.report_of("one", "T1") else { panic!("no job") };
+    sim.probe(job, unknown());
+    sim.end();
+    sim.pass(secs(1));
+    let Step::Start(job) = sim.report_of("two", "T1") else { panic!("no job") };
+    assert!(sim.probe(job, unknown()).1.expect("a request").may_force);
+    sim.finish(outcome(Err(RefreshError::Upstream(UpstreamError::Status(502)))));
+    let (wait, job) = sim.next(Some(&document));
+    assert_eq!((wait, rejected(job).probe), (secs(2), ProbeKind::Scheduled));
+    sim.pass(secs(2));
+    assert_eq!(sim.next(Some(&document)), (secs(0), Job::Refresh));
+}
