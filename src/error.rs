@@ -33,12 +33,12 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// An error that carries an exit status. `from_error` finds it under any context.
+/// An error that carries an exit status. [`Exit::from_error`] finds it under any context.
 #[derive(Debug)]
 struct ExitError {
     exit: Exit,
     messages: Vec<String>,
-    /// The account that each message is about; empty if they are about none.
+    /// The account of each message; empty if the messages are about no account.
     accounts: Vec<String>,
 }
 
@@ -62,15 +62,14 @@ impl Exit {
         ExitError { exit: self, messages, accounts: Vec::new() }.into()
     }
 
-    /// Returns an error of failures, each with the account that it is about and that it names, and reported on a line of its
-    /// own.
+    /// Returns an error of several failures, each the name of an account and a message about it, reported on a line of its own.
     pub(crate) fn errors_of(self, failures: Vec<(String, String)>) -> anyhow::Error {
         let (accounts, messages): (_, Vec<_>) = failures.into_iter().unzip();
         let messages = messages.iter().map(|message| action_first(message)).collect();
         ExitError { exit: self, messages, accounts }.into()
     }
 
-    /// Returns the status that a run of this program has ended with; [`Exit::Failure`] for any other.
+    /// Returns the status with this number, with which another run of this program ended; [`Exit::Failure`] for any other number.
     pub(crate) fn of_status(code: Option<i32>) -> Exit {
         let known = [
             Exit::Done,
@@ -110,8 +109,8 @@ impl Exit {
             .map_or(Exit::Failure, |error| error.exit)
     }
 
-    /// Logs an error of `command`, about the account of this name if all of it is about one, and returns the status that it
-    /// carries.
+    /// Logs an error of `command`, and returns the status that it carries. With `account`, all of the error is about the account with this
+    /// name.
     pub(crate) fn report(command: &str, account: Option<&str>, err: &anyhow::Error) -> Exit {
         let exit = Exit::from_error(err);
         let status = exit as u8;
@@ -130,12 +129,12 @@ impl Exit {
     }
 }
 
-/// Returns the error if nothing is around it.
+/// Returns the error that carries a status, if it has no context around it.
 fn outermost(err: &anyhow::Error) -> Option<&ExitError> {
     err.chain().next()?.downcast_ref()
 }
 
-/// Returns an error with all that is around its cause, what to do first.
+/// Returns the text of an error and its causes, with what to do first.
 pub(crate) fn in_order(err: &anyhow::Error) -> String {
     action_first(&format!("{err:#}"))
 }

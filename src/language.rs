@@ -1,12 +1,13 @@
-//! The language of what people read: which one they want, and the choice between two texts. Knows nothing of what is said.
-//! Names, codes, JSON keys and whatever else programs read are the same in every language.
+//! The language of what people read: English, Chinese, or both if it is unknown. A text is composed in both languages, with marks around each
+//! passage, and the language is chosen when the text is written or sent. Names, codes, JSON keys and whatever else programs read are the
+//! same in every language.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt::Display;
 use std::sync::OnceLock;
 
-/// The variable that decides over those of the locale.
+/// The variable that says which language people want. It wins over the variables of the locale.
 pub(crate) const VARIABLE: &str = "WXTOKEN_LANG";
 
 /// The variables of the locale that say in which language messages are, in POSIX's order.
@@ -21,11 +22,11 @@ pub(crate) enum Language {
     Both,
 }
 
-/// Marks inside a text whose reader is not known yet: a passage in English begins, the same in Chinese begins, and it ends.
-/// They are of Unicode's private use. `log::printable` escapes them in text from outside.
+/// Marks around a passage in both languages: its English begins, its Chinese begins, it ends. They are characters of Unicode's private use.
+/// `log::printable` escapes them in text from outside.
 const MARKS: [char; 3] = ['\u{E000}', '\u{E001}', '\u{E002}'];
 
-/// Marks around what to do, which a message says first. No reader sees them.
+/// Marks around what to do, which is moved to the front of a message. No reader sees them.
 pub(crate) const ACTION_MARKS: [char; 2] = ['\u{E003}', '\u{E004}'];
 
 /// Marks around a command to paste, which a terminal gets on a line of its own. No reader sees them.
@@ -55,7 +56,7 @@ macro_rules! bilingual {
 }
 pub(crate) use bilingual;
 
-/// Whether both texts end a sentence, or neither does. Two that were divided in the wrong place show by that.
+/// Whether both texts end a sentence, or neither does: a way to find texts that were divided in the wrong place.
 pub(crate) const fn end_alike(english: &str, chinese: &str) -> bool {
     let ends_english = matches!(english.as_bytes(), [.., b'.' | b'?' | b'!']);
     // 。？！ in UTF-8.
@@ -75,8 +76,7 @@ pub(crate) fn is_unresolved(text: &str) -> bool {
     may_be_unresolved(text.as_bytes()) && text.contains(begins)
 }
 
-/// Whether these bytes may be such a text. Few are, and each answer of a server is looked at: a single byte is found in a
-/// fraction of the time that characters take.
+/// Whether these bytes may be such a text. Quick, because it is asked about each answer of a server, and looks for a single byte.
 pub(crate) fn may_be_unresolved(bytes: &[u8]) -> bool {
     bytes.contains(&FIRST_BYTE_OF_MARKS)
 }

@@ -1,6 +1,7 @@
 //! Keeps WeChat access tokens fresh in files, and hands them out.
 //!
-//! `docs/architecture.md` describes the modules and which of them may use which.
+//! `docs/architecture.md` explains the words of this code and the way of a request through it. The modules below are in its order, from
+//! what users see down to what everything else uses; a module uses only modules below it.
 
 // stdout is written by `commands::output` and stderr by `log`, which survive a closed pipe. Tests may print and unwrap.
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
@@ -15,39 +16,47 @@ use rustix::process::{
 
 use crate::language::Language;
 
-// The relocations of the static program are packed (`.cargo/config.toml`), and the musl of Rust before 1.93 does not apply such
-// ones: the program would crash as it starts. So older ones do not compile this.
+// The relocations of the static program are packed (`.cargo/config.toml`), and the musl of Rust before 1.93 does not apply packed ones:
+// the program would crash as it starts. `from_fn` keeps an older Rust from compiling this.
 #[cfg(target_env = "musl")]
 #[allow(unused_imports, clippy::incompatible_msrv)]
 use std::fmt::from_fn as _;
 
-mod accounts;
-mod check;
-mod cli;
-mod commands;
-mod config;
-mod error;
-mod language;
-mod log;
-mod message;
-mod mock;
-mod model;
-mod os;
-mod refresh;
-mod sabotage;
-mod scheduler;
-mod server;
 #[cfg(test)]
 mod simulation;
+
+// The verbs, and what they are given.
+mod commands;
+mod config;
+mod cli;
+
+// `serve` and `check`, and a WeChat to try them on.
+mod check;
+mod mock;
+mod server;
+mod accounts;
+mod scheduler;
+
+// Getting a token and publishing it.
+mod refresh;
 mod store;
 mod upstream;
+
+// What the rest is made of.
+mod model;
+mod os;
+mod error;
+mod log;
+mod message;
+mod language;
+mod sabotage;
 
 #[cfg(any(test, fuzzing))]
 #[path = "../tests/fuzz/properties/mod.rs"]
 pub mod fuzz;
 
 fn main() -> ExitCode {
-    // First of all: the environment may hold the AppSecret.
+    // Before anything else: the environment may hold the AppSecret.
     let forbidden = forbid_core_dumps();
     language::set(Language::of_environment(|name| std::env::var(name).ok()));
     log::report_panics();
@@ -66,7 +75,7 @@ fn main() -> ExitCode {
     match panic::catch_unwind(AssertUnwindSafe(|| commands::run(cli))) {
         Ok(Ok(exit)) => exit.into(),
         Ok(Err(err)) => error::Exit::report(command, None, &err).into(),
-        // Reported where it happened. The status is one of those in the manual.
+        // The panic was reported where it happened. 1 is a status of the manual, and Rust's own for a panic is not.
         Err(_) => error::Exit::Failure.into(),
     }
 }
@@ -80,7 +89,7 @@ fn main() -> ExitCode {
 fn forbid_core_dumps() -> io::Result<()> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     let limit = getrlimit(Resource::Core);
-    // A filter of system calls may refuse it, and nothing depends on it.
+    // A filter of system calls may refuse this, which does no harm: the process is not dumpable already.
     if limit.current != Some(0) {
         let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: limit.maximum });
     }
