@@ -1,5 +1,8 @@
-//! Serves tokens over HTTP/1.1 on one thread, and reloads what it is configured with. Tokens come from
-//! [`Accounts`](crate::accounts::Accounts); flags and the config come in as [`Options`].
+//! Serves tokens over HTTP/1.1 on one thread, and reloads its settings. Tokens come from [`Accounts`](crate::accounts::Accounts); flags and
+//! the config come in as [`Options`].
+//!
+//! A connection goes through `transport`, a request through `routes` or the `gateway`. `access` has the rules of who may ask, and `state`
+//! what all connections share.
 
 pub(crate) mod access;
 pub(crate) mod gateway;
@@ -59,7 +62,7 @@ use crate::message::cannot;
 use crate::os::clock::Clock;
 use crate::os::ending::Finishing;
 use crate::os::hook::children;
-use crate::os::signals::{self, Hangup, ServerSignals};
+use crate::os::signals::{self, Hangup, ServerSignals, Shutdown};
 use crate::os::systemd;
 use crate::os::thread::BROKE_OFF;
 
@@ -69,10 +72,10 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How often orphans are reaped by a server that is process 1 of a container.
 const REAP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long the other files wait for the settings at each check.
+/// How long the other files wait for the settings at each check: a new key may be for a new account.
 const SETTINGS_HEAD_START: Duration = Duration::from_millis(500);
 
-/// After this time systemd is told that a reload is over, although a file has not been read yet: it is followed further.
+/// After this time systemd is told that a reload is over, even if a file has not been read yet. That read goes on.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the server is started with.
@@ -80,14 +83,14 @@ pub(crate) struct Options {
     pub(crate) settings: Reloaded<ServerSettings>,
     /// The certificates for HTTPS over TCP; `None` for plain HTTP.
     pub(crate) tls: Option<Tls>,
-    /// How many connections may be open; there are descriptors for them.
+    /// How many connections may be open. There are descriptors for so many.
     pub(crate) max_connections: usize,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) signals: ServerSignals,
 }
 
-/// Serves until a signal asks for the end. Calls `listening` with the addresses once clients can connect, and serves while
-/// that goes on. Runs where local tasks can be spawned.
+/// Serves until a signal asks for the end. Calls `listening` with the addresses once clients can connect, and serves them meanwhile. Runs
+/// where local tasks can be spawned.
 pub(crate) async fn serve(
     bound: Vec<BoundSocket>,
     options: Options,
@@ -136,6 +139,12 @@ pub(crate) async fn serve(
         task.abort();
         let _ = task.await; // After this its socket is closed, and the file of a unix socket is removed.
     }
+    wind_up(&state, &mut shutdown).await;
+    Ok(())
+}
+
+/// Waits for the answers, refreshes and hooks under way: until they have ended, their time is over, or a second signal comes.
+async fn wind_up(state: &ServerState, shutdown: &mut Shutdown) {
     state.connections.drain();
     let mut finished = pin!(async {
         let mut idle = pin!(async {
@@ -155,11 +164,10 @@ pub(crate) async fn serve(
         }
     })
     .await;
-    Ok(())
 }
 
-/// Waits until a signal has `requested` the end, and lets `listening` come to its own meanwhile. Fails if that fails, or if one
-/// of `tasks` ends, of which each is needed: a server that no longer accepts or reloads is to be started again.
+/// Waits until a signal has `requested` the end, and runs `listening` meanwhile. Fails if `listening` fails, or if one of `tasks` ends: all
+/// are needed, and a server that no longer accepts or reloads is to be started again.
 async fn run_until(
     requested: impl Future<Output = ()>,
     listening: impl Future<Output = anyhow::Result<()>>,
@@ -185,8 +193,8 @@ async fn run_until(
     .await
 }
 
-/// Reloads what is made of files, when they change and on SIGHUP. Nothing is read on this thread, and no file waits for
-/// another one: what admits clients is withdrawn in time, and a new AppSecret is used, whatever is wrong with the rest.
+/// Reloads the settings when their files change and on SIGHUP. Nothing is read on this thread, and no file waits for another one: a key or an
+/// address is withdrawn in time, and a new AppSecret is used, whatever is wrong with the other files.
 async fn reload(transport: Rc<Transport>, mut hangup: Hangup) {
     let mut checks = interval(CHECK_INTERVAL);
     checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -204,7 +212,6 @@ async fn reload(transport: Rc<Transport>, mut hangup: Hangup) {
             let is_current = transport.state.snapshot.update_settings(is_requested).await;
             transport.state.note_reload("config", Some(is_current));
         });
-        // A key may be for an account that is new.
         settings.ended_within(SETTINGS_HEAD_START).await;
         let mut parts = vec![
             settings,
@@ -231,7 +238,7 @@ async fn reload(transport: Rc<Transport>, mut hangup: Hangup) {
             }),
         ];
         if is_requested {
-            // Accounts that the settings are still to bring have read their secrets by then.
+            // Accounts that the settings bring later read their secrets then.
             parts.push(Task::start(&transport, async move |transport| {
                 transport.state.snapshot.get().accounts.hangup().await;
             }));
@@ -248,7 +255,7 @@ async fn reload(transport: Rc<Transport>, mut hangup: Hangup) {
     }
 }
 
-/// Waits for the parts of a reload. Calls `reloaded` when all of them have ended, or have taken longer than `patience`.
+/// Waits for the parts of a reload. Calls `reloaded` when all have ended, or when `patience` is over.
 async fn complete(parts: Vec<Task>, patience: Duration, reloaded: impl FnOnce()) {
     let mut all = pin!(async {
         for part in parts {
@@ -262,7 +269,7 @@ async fn complete(parts: Vec<Task>, patience: Duration, reloaded: impl FnOnce())
     }
 }
 
-/// A task of the event loop, which is cancelled when this is dropped.
+/// A task of the event loop. It is cancelled when this is dropped.
 struct Task(JoinHandle<()>);
 
 impl Task {
@@ -292,7 +299,7 @@ impl Drop for Task {
     }
 }
 
-/// Writes the lines that were held back, again and again.
+/// Writes the numbers of log lines that were held back, again and again.
 async fn tell_rest(state: Rc<ServerState>) {
     let mut ticks = interval(CHECK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
