@@ -28,7 +28,7 @@ notes! {
     LAST_GOOD_STAY<2> = "{0}; the last good {1} stay", "{0}；继续使用此前的{1}";
 }
 
-/// The files that a value is made of, each with its version before it was read; `None` if there was no file.
+/// The files that a value is made from, each with its version before it was read; `None` if the file was missing.
 #[derive(Debug, Default)]
 pub(crate) struct WatchedFiles(Vec<(PathBuf, Option<FileVersion>)>);
 
@@ -49,26 +49,26 @@ impl WatchedFiles {
 
 type Versions = Vec<Option<FileVersion>>;
 
-/// Makes the value on the listener's thread, of what was read elsewhere and of the current value, if there is one.
+/// Makes the value on the listener's thread, from what was read on another thread and from the current value, if there is one.
 pub(crate) type Make<T> = Box<dyn FnOnce(Option<&T>) -> T + Send>;
 
-/// Reads the files, on any thread, and adds each to the list before.
+/// Reads the files, on any thread, and adds each to the list before it is read.
 type Read<T> = dyn Fn(&mut WatchedFiles) -> Result<Make<T>> + Send + Sync;
 
-/// How often in a row a change may be found that has not settled. After that it is read all the same: a file that is
-/// rewritten all the time must not keep a withdrawn key alive.
+/// How many checks in a row may find a file still changing. Then it is read anyway: a file that is rewritten all the time must not keep a
+/// withdrawn key alive.
 const MAX_UNSETTLED_CHECKS: u32 = 5;
 
-/// How many checks may find in a row that a read has not ended, until it is said.
+/// How many checks in a row may find that a read has not ended, before the log says so.
 const MAX_HELD_UP_CHECKS: u32 = 60;
 
-/// A value made of files.
+/// A value that is made from files.
 pub(crate) struct Reloaded<T> {
-    /// What people call it, in the plural.
+    /// Its name in messages, in the plural.
     name: &'static str,
     read: Arc<Read<T>>,
     current: RefCell<Rc<T>>,
-    /// The files of the last attempt to read them, good or not.
+    /// The files of the last attempt to read them, whether it succeeded or not.
     files: RefCell<WatchedFiles>,
     /// The versions of these files at the last check.
     last_check: RefCell<Versions>,
@@ -78,9 +78,9 @@ pub(crate) struct Reloaded<T> {
     under_way: Cell<Option<u64>>,
     /// How many attempts there were.
     attempts: Cell<u64>,
-    /// How many checks in a row have found that the attempt before has not ended.
+    /// How many checks in a row have found that the last attempt has not ended.
     held_up_checks: Cell<u32>,
-    /// Where files are looked at.
+    /// The thread on which files are looked at.
     thread: StandingThread,
     /// Why files cannot be looked at now.
     hindrance: RefCell<OnceUntilChanged>,
@@ -88,8 +88,7 @@ pub(crate) struct Reloaded<T> {
     is_broken: Cell<bool>,
 }
 
-/// An attempt to check or read the files. It counts until another one begins: one that hangs, as its files were on a mount
-/// that is dead, holds up no later one.
+/// An attempt to check or read the files. It counts until another one begins: an attempt that hangs, on a dead mount, holds up no later one.
 struct ReadAttempt<'a, T> {
     number: u64,
     of: &'a Reloaded<T>,
@@ -118,7 +117,7 @@ pub(crate) struct FirstRead<T> {
 }
 
 impl<T: 'static> FirstRead<T> {
-    /// Reads the files. `name` is what people call the value, in the plural.
+    /// Reads the files. `name` is the value's name in messages, in the plural.
     pub(crate) fn new(
         name: &'static str,
         read: impl Fn(&mut WatchedFiles) -> Result<Make<T>> + Send + Sync + 'static,
@@ -168,18 +167,17 @@ impl<T: 'static> Reloaded<T> {
         FirstRead::new(name, read).map(Reloaded::from)
     }
 
-    /// The last good value.
+    /// Returns the last good value.
     pub(crate) fn get(&self) -> Rc<T> {
         Rc::clone(&self.current.borrow())
     }
 
-    /// Whether the files are looked at, and the value is what was in them the last time. If not, a line on stderr has said why.
+    /// Whether the files can be looked at, and the value is what they held the last time. If not, a line on stderr has said why.
     fn is_current(&self) -> bool {
         !self.is_broken.get() && self.hindrance.borrow().last().is_none()
     }
 
-    /// Reloads the value: if its files have changed, or whether they have changed or not if that is requested. Returns whether
-    /// it is current.
+    /// Reloads the value if its files have changed, or if a reload is requested. Returns whether the value is current.
     pub(crate) async fn update(&self, is_requested: bool) -> bool {
         match is_requested {
             true => self.reload().await,
@@ -188,7 +186,7 @@ impl<T: 'static> Reloaded<T> {
         self.is_current()
     }
 
-    /// Reads the files again, whether they have changed or not, and whether they are being read already or not.
+    /// Reads the files again, even if they have not changed, and even if an earlier read has not ended.
     pub(crate) async fn reload(&self) {
         self.hindrance.borrow_mut().reset();
         self.read_again(self.attempt()).await;
@@ -261,7 +259,7 @@ impl<T: 'static> Reloaded<T> {
                 self.hindrance.borrow_mut().reset();
                 read
             }
-            // They are read at the next check.
+            // The files are read at the next check.
             Err(err) => return self.hindered(&err.into()),
         };
         self.is_broken.set(read.is_err());
@@ -275,7 +273,7 @@ impl<T: 'static> Reloaded<T> {
         }
     }
 
-    /// Reports why files cannot be looked at: once while that lasts, and again if it was asked for.
+    /// Reports why files cannot be looked at: once while that lasts, and again for each reload that is requested.
     fn hindered(&self, err: &Error) {
         if self.hindrance.borrow_mut().is_new(&err.to_string()) {
             self.report(err);

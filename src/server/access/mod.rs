@@ -29,36 +29,34 @@ use crate::error::Exit;
 #[derive(Debug, Default)]
 pub(crate) struct ConfiguredRules {
     allow: Allowlist,
-    /// Where an address is added, for messages.
+    /// Where the operator adds an address, for messages.
     allow_place: String,
     proxies: TrustedProxies,
     server_names: ServerNames,
-    /// By the account's index: the addresses that may have its token, among those that are allowed at all. `None` if all
-    /// of them may.
+    /// The addresses that may have an account's token, by the account's index. `None` if all allowed addresses may.
     accounts: Vec<Option<Allowlist>>,
     /// Whether clients are handed opaque tokens.
     opaque_tokens: bool,
 }
 
 impl ConfiguredRules {
-    /// Whether flags and config allow each address of a family.
+    /// Whether flags and config allow all addresses of a family.
     pub(crate) fn allow_all(&self) -> bool {
         self.allow.allows_all()
     }
 }
 
-/// The access rules: those that flags and config give, and those of the files that they name. A client needs an allowed
-/// address and, if there are keys, a key.
+/// The access rules of flags and config, and of the files that these name. A client needs an allowed address and, if there are keys, a key.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AccessRules {
     pub(crate) configured: Rc<ConfiguredRules>,
-    /// The addresses of the allow file. `None` if there is none.
+    /// The addresses of the allow file; `None` if there is no such file.
     pub(crate) listed: Option<Rc<Allowlist>>,
     /// `None` if clients need no key.
     pub(crate) keys: Option<Rc<Keys>>,
 }
 
-/// Why a request does not pass the access rules. The routes make a response of it.
+/// Why a request does not pass the access rules. The routes make a response from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AccessError {
     /// The peer sent proxy headers and is not a trusted proxy.
@@ -77,7 +75,7 @@ pub(crate) enum AccessError {
     ExpiredCertificate,
     /// The client's certificate is not valid yet.
     FutureCertificate,
-    /// The client's certificate is of no CA that is trusted now.
+    /// No CA that is trusted now has signed the client's certificate.
     UntrustedCertificate,
     /// The request has more than one `Authorization` header.
     SeveralAuthorizations,
@@ -87,7 +85,7 @@ pub(crate) enum AccessError {
     AmbiguousAccount,
 }
 
-/// The flags and files that the access rules are made of.
+/// The flags and files from which the access rules are made.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AccessSources {
     pub(crate) allow: Vec<String>,
@@ -101,7 +99,7 @@ pub(crate) struct AccessSources {
 }
 
 impl AccessSources {
-    /// Whether only this machine is allowed, because no address is given.
+    /// Whether only this machine is allowed, because no allowlist is given.
     pub(crate) fn defaults_to_loopback(&self) -> bool {
         self.allow.is_empty() && self.allow_file.is_none()
     }
@@ -140,7 +138,7 @@ impl AccessSources {
     }
 }
 
-/// Returns the value, or else the default and a problem more.
+/// Returns the value; on an error the default, and adds the error to the problems.
 fn or_default<T: Default>(result: anyhow::Result<T>, problems: &mut Vec<String>) -> T {
     result.unwrap_or_else(|err| {
         problems.push(format!("{err:#}"));
@@ -155,7 +153,7 @@ impl AccessRules {
             || self.listed.as_ref().is_some_and(|listed| listed.contains(ip))
     }
 
-    /// Returns the flag, or the file, that addresses are added to.
+    /// Returns the flag or the file to which addresses are added.
     pub(crate) fn allow_place(&self) -> &str {
         &self.configured.allow_place
     }

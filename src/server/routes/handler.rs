@@ -47,14 +47,14 @@ use crate::server::state::{ServerState, log_messages};
 /// WeChat's path of the call for tickets.
 const GETTICKET: &str = "/cgi-bin/ticket/getticket";
 
-/// How much of a host a log line shows: all of a real one.
+/// How many characters of a host a log line shows: all of a real host name.
 const MAX_HOST_SHOWN: usize = 60; // characters
 
 /// A request whose head has arrived.
 pub(crate) struct ArrivedRequest<'a> {
     pub(crate) head: &'a Parts,
     pub(crate) route: Result<Route<'a>, Rejection>,
-    /// What it is answered from. A reload meanwhile does not affect it.
+    /// The snapshot from which it is answered. A reload meanwhile does not affect it.
     pub(crate) snapshot: &'a Snapshot,
     pub(crate) connection: ConnectionInfo,
     /// How the connection's certificate was judged.
@@ -73,7 +73,7 @@ pub(crate) struct Handled {
     pub(crate) answer: Result<Reply, Rejection>,
 }
 
-/// A request of a client whose address is allowed, and what it is answered from.
+/// A request of a client whose address is allowed, and the snapshot from which it is answered.
 #[derive(Clone, Copy)]
 struct RequestContext<'a> {
     client: Peer,
@@ -84,7 +84,7 @@ struct RequestContext<'a> {
     snapshot: &'a Snapshot,
     state: &'a ServerState,
     gateway: &'a Gateway,
-    /// What was handed out on the connection, if that is the client's own.
+    /// What was handed out on the connection; `None` if a proxy shares it among clients.
     loops: Option<&'a RefCell<LoopCounter>>,
     /// The name of the client's key, once that is known.
     key_name: &'a OnceCell<Arc<str>>,
@@ -104,7 +104,7 @@ pub(crate) async fn handle(
     let key_name = OnceCell::new();
     let answer = async {
         certificate?;
-        // Before a check that would refuse this server as a client of its own.
+        // Before the checks below, which could refuse this server's own request.
         let is_wechats = is_api || matches!(route, Ok(Route::Sdk(_)));
         if is_wechats && gateway::has_sent(&head.headers) {
             return Ok(Reply::ApiError(GatewayError::Loop));
@@ -115,7 +115,7 @@ pub(crate) async fn handle(
         {
             return Err(Rejection::Forbidden(ip));
         }
-        // A client that opens a unix socket names no host that could be checked.
+        // A client of a unix socket names no host that could be checked.
         let is_over_unix = matches!(client, ClientAddress::Direct(Peer::Unix));
         let names = (!is_over_unix).then(|| access.server_names());
         check_host(head, names, connection.is_to_loopback, api_servers.is_some())?;
@@ -132,7 +132,7 @@ pub(crate) async fn handle(
             snapshot,
             state,
             gateway,
-            // The connection of a proxy is that of many clients.
+            // Many clients share the connection of a proxy.
             loops: matches!(client, ClientAddress::Direct(_)).then_some(loops),
             key_name: &key_name,
         };
@@ -184,14 +184,14 @@ fn report_refusal(
         (Rejection::CrossSite, _) => {
             log_messages::OTHER_SITE.with([&shown(&head.headers, &header::ORIGIN)])
         }
-        // Without a key every account is one that the client may see.
+        // Without keys the client may see every account.
         (Rejection::NoSuchAccount, Some(key)) => {
             let path = printable_path(head.uri.path());
             log_messages::KEY_OF_OTHER_ACCOUNT.with([&key, &path])
         }
         _ => return,
     };
-    // What is not told apart by its code may be told apart by its text.
+    // Refusals with one code may have different texts.
     let kind = match rejection {
         Rejection::Forwarded(why) | Rejection::Certificate(why) => *why,
         rejection => rejection.code(),
@@ -206,7 +206,7 @@ fn shown(headers: &HeaderMap, name: &HeaderName) -> String {
     shown_in_log(&String::from_utf8_lossy(value))
 }
 
-/// Returns a client's words for a log line. A misconfigured one may send its key there.
+/// Returns a client's words for a log line. A misconfigured client may send its key in them.
 fn shown_in_log(value: &str) -> String {
     log::printable(&log::without_long_words(value), MAX_HOST_SHOWN)
 }
@@ -278,7 +278,7 @@ impl<'a> RequestContext<'a> {
         self.find_key(keys, &presented, challenge).map(Some)
     }
 
-    /// Returns the key that was presented. Fails if there is none like it.
+    /// Returns the key that the client presents. Fails if the keys file does not have it.
     fn find_key(
         self,
         keys: &'a Keys,
@@ -291,7 +291,7 @@ impl<'a> RequestContext<'a> {
         Ok(key)
     }
 
-    /// Returns whose word a report of this client is, which has a key of this name or needs none.
+    /// Returns as which client a report counts that comes with the key of this name, or without a key.
     fn client(self, key: Option<&Arc<str>>) -> ClientIdentity {
         match (key, self.client) {
             (Some(name), _) => ClientIdentity::Key(Arc::clone(name)),
@@ -300,7 +300,7 @@ impl<'a> RequestContext<'a> {
         }
     }
 
-    /// Fails if the key is for some APIs only: with a token of WeChat's, its client could call every one.
+    /// Fails if the key is for some APIs only: with WeChat's token, its client could call every API.
     fn check_token_key(self, key: Option<&Key>) -> Result<(), Rejection> {
         let is_limited = key.is_some_and(|key| key.apis.is_limited());
         match is_limited && !self.snapshot.access.hands_out_opaque() {
@@ -309,7 +309,7 @@ impl<'a> RequestContext<'a> {
         }
     }
 
-    /// Returns a live token as it is handed to the client with this key: the account's own, or one of wxtoken's.
+    /// Returns a live token as the client with this key is handed it: WeChat's token, or an opaque one.
     fn handed_out(
         self,
         account: usize,
@@ -326,8 +326,8 @@ impl<'a> RequestContext<'a> {
         Ok(LiveToken { json: token_json(&handed, token.life).into(), ..token })
     }
 
-    /// Whether a token that a client reported as rejected is handed out again, as WeChat honoured it when it was probed.
-    /// Logs that: the client may ask why.
+    /// Whether a token that a client reported as rejected is handed out again, because WeChat honoured it in a probe. Logs it: people may ask
+    /// why.
     fn is_current(self, account: usize, reported: &Secret) -> bool {
         let current = self.accounts().live_token(account);
         let is_current = current.is_some_and(|(current, _)| *current == *reported);
@@ -339,7 +339,7 @@ impl<'a> RequestContext<'a> {
         is_current
     }
 
-    /// Returns the account's own token for one that a client reports; the same if that stands for none.
+    /// Returns WeChat's token for an opaque one that a client reports; any other token as it is.
     fn own_token(self, account: usize, key: Option<&Key>, reported: Secret) -> Secret {
         let is_of_client = |opened: &Opened<'_>| {
             opened.account == account && key.is_some_and(|key| key.digest() == opened.key.digest())
@@ -375,7 +375,7 @@ impl<'a> RequestContext<'a> {
         }
     }
 
-    /// Fails if the account's tokens come from what asks for one.
+    /// Fails if the request is a loop: if the account's tokens come from the client that asks for one.
     fn check_loop(self, account: usize, key: Option<&Key>, head: &Parts) -> Result<(), Rejection> {
         let passed: Vec<_> = gateway::passed_by(&head.headers).collect();
         let client = || self.client(key.map(|key| &key.name));
@@ -385,18 +385,18 @@ impl<'a> RequestContext<'a> {
         }
     }
 
-    /// The accounts that the client may see, by its key and its address.
+    /// Returns the accounts that the client may see, by its key and its address.
     fn visible(self, key: Option<&Key>) -> impl Iterator<Item = usize> {
         let visible = scope(key).indices(self.accounts().names());
         visible.filter(move |account| self.check_account(*account).is_ok())
     }
 
-    /// The statuses of the accounts that the client may see.
+    /// Returns the statuses of the accounts that the client may see.
     fn statuses(self, key: Option<&Key>, now: Timestamp) -> Vec<AccountStatus> {
         self.visible(key).map(|account| self.accounts().status(account, now)).collect()
     }
 
-    /// Confirms that all accounts have a live token, including those that the client may not see.
+    /// Answers whether all accounts have a live token, including accounts that the client may not see.
     fn ready(self, now: Timestamp) -> Result<Reply, Rejection> {
         let accounts = self.accounts();
         let statuses = (0..accounts.names().len()).map(|it| (it, accounts.status(it, now)));
@@ -443,7 +443,7 @@ impl<'a> RequestContext<'a> {
     }
 }
 
-/// The accounts that a key opens; all of them if clients need no key.
+/// Returns the accounts that a key opens; all accounts if clients need no key.
 fn scope(key: Option<&Key>) -> &AccountScope {
     key.map_or(&AccountScope::All, |key| &key.scope)
 }

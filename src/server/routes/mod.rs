@@ -44,7 +44,7 @@ pub(crate) enum Route<'a> {
     Jssdk(Option<&'a str>),
     /// One of WeChat's own routes, for SDKs.
     Sdk(SdkRoute),
-    /// A call that is passed on to WeChat, which judges path and method.
+    /// A call that is passed on to WeChat, which is the judge of path and method.
     Api,
 }
 
@@ -59,7 +59,7 @@ const POST: &str = "POST";
 /// The first directory in the paths of WeChat's own routes.
 const WECHAT_DIRECTORY: &str = "cgi-bin/";
 
-/// Returns the path without what careless proxies and SDKs add to it: of slashes in a row one is left, and none at the end.
+/// Returns the path without the slashes that careless proxies and SDKs add: one of several in a row is left, and none at the end.
 pub(crate) fn without_extra_slashes(path: &str) -> Cow<'_, str> {
     let is_root = path == "/";
     // Each request comes here: a search for a string would take ten times as long.
@@ -80,7 +80,7 @@ pub(crate) fn is_for_sdks(path: &str) -> bool {
     path.starts_with('/') && path.trim_start_matches('/').starts_with(WECHAT_DIRECTORY)
 }
 
-/// Whether these bytes begin with a request for such a path, as far as they can be read.
+/// Whether these bytes begin with a request for a path below `/cgi-bin/`, as far as they can be read.
 pub(crate) fn begins_for_sdks(bytes: &[u8]) -> bool {
     let target = bytes.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
     std::str::from_utf8(target).is_ok_and(is_for_sdks)
@@ -112,8 +112,8 @@ impl<'a> Route<'a> {
         })
     }
 
-    /// Returns the route of a path without extra slashes. With a gateway, a path that is none of ours is a call, and SDKs find
-    /// WeChat's routes below `/gateway/ACCOUNT`, too.
+    /// Returns the route of a path without extra slashes, with a gateway: a path that is no route is a call, and SDKs also find WeChat's routes
+    /// below `/gateway/ACCOUNT`.
     pub(crate) fn of(path: &'a str, has_gateway: bool) -> Result<Route<'a>, Rejection> {
         let below = || split_account(path).and_then(|(_, rest)| Route::parse(rest).ok());
         match Route::parse(path) {
@@ -142,7 +142,7 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// The label in metrics, which never holds what a client chose.
+    /// Returns the label in metrics, which never holds what a client chose.
     fn label(self) -> &'static str {
         match self {
             Route::Page => "/",
@@ -161,9 +161,9 @@ impl<'a> Route<'a> {
     }
 }
 
-/// Checks that the request is meant for this server. hyper takes a request without a Host, or with two; neither says it.
+/// Checks that the request is meant for this server, by its one `Host`. hyper also takes a request with none or with two.
 ///
-/// If there are `names`, it must have one of them, or one that counts at a loopback address.
+/// If there are `names`, the host must be one of them, or one that counts at a loopback address.
 fn check_host(
     request: &Parts,
     names: Option<&ServerNames>,
@@ -194,8 +194,8 @@ fn check_host(
     }
 }
 
-/// Checks that no page of another site makes a browser send the request, and to the gateway no page at all but those of this
-/// server. The page for people may be linked to.
+/// Checks that no page of another site makes a browser send the request. A call of the gateway may come from this server's own pages only.
+/// Other sites may link to the status page.
 fn check_site(request: &Parts, route: Option<Route<'_>>) -> Result<(), Rejection> {
     let headers = &request.headers;
     let is_visit = route == Some(Route::Page) && browser::is_navigation(headers);
@@ -206,7 +206,7 @@ fn check_site(request: &Parts, route: Option<Route<'_>>) -> Result<(), Rejection
     if is_foreign { Err(AccessError::CrossSite.into()) } else { Ok(()) }
 }
 
-/// Fails if the body is declared to be larger than any route takes. One of unknown length is measured when it is read.
+/// Fails if the declared length of the body is more than any route takes. A body of unknown length is measured when it is read.
 fn check_body(body: &impl Body) -> Result<(), Rejection> {
     if body.size_hint().lower() > MAX_BODY { Err(Rejection::BodyTooLarge) } else { Ok(()) }
 }

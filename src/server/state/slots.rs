@@ -14,31 +14,30 @@ use tokio::time::Instant;
 
 use crate::server::access::peer::NetworkId;
 
-/// For how long a connection is safe from eviction after it was accepted or answered, because a request may be on its
-/// way. If many connections arrive at once and there are few slots, the newest wait in the kernel's queue meanwhile.
+/// How long a connection is safe from eviction after it was accepted or answered: a request may be on its way. If many connections arrive at
+/// once and slots are few, the newest wait in the kernel's queue meanwhile.
 const MIN_STAY: Duration = Duration::from_millis(100);
 
-/// An address can hold one slot in so many.
+/// An address can hold this fraction of the slots: one in so many.
 const SHARES: usize = 4;
 
-/// How many slots an address can hold in any case, if there are as many.
+/// How many slots an address can hold in any case, if there are so many.
 const MIN_SHARE: usize = 8;
 
-/// What a connection is doing, as far as eviction goes. Those of the first kind are evicted first.
+/// What a connection is doing, as far as eviction goes, in the order of eviction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Standing {
     /// It has had its last answer. This is final.
     Leaving,
     /// No request is under way.
     Idle,
-    /// A part of a TLS handshake or of a request has arrived. A client can stay here until its time is over, so that it
-    /// has to make room.
+    /// A part of a TLS handshake or of a request has arrived. A client can stay here until its time is over, and so has to make room.
     Receiving,
     /// A request has arrived, and its answer is not completely written. It is not evicted.
     InFlight,
 }
 
-/// The order of eviction: by standing, then those that have had theirs for longest.
+/// The order of eviction: by standing, then by how long the connection has had it.
 type EvictionRank = (Standing, u64);
 
 /// All connections of a server. Belongs to one thread.
@@ -47,9 +46,9 @@ pub(crate) struct Connections {
     open: Cell<usize>,
     /// How many of the open connections are evicted and not yet closed.
     closing: Cell<usize>,
-    /// How many evictions there were of connections that had not had their last answer.
+    /// How many connections were evicted before their last answer.
     evictions: Cell<u64>,
-    /// The number in the last rank, so that no two ranks are equal.
+    /// The number in the last rank that was given. Each rank has another number, so that no two are equal.
     last_rank: Cell<u64>,
     /// The connections that can be evicted, and others, by a rank that may be of an earlier time: see [`QueueEntry::queued`].
     queue: RefCell<BTreeMap<EvictionRank, Rc<QueueEntry>>>,
@@ -63,8 +62,8 @@ pub(crate) struct Connections {
 /// What the queue knows about one connection.
 struct QueueEntry {
     rank: Cell<EvictionRank>,
-    /// The rank by which the queues have it; `None` if they do not. It may be an earlier one than `rank`, so that a request
-    /// touches no queue: a connection that would be next has its place put right first.
+    /// The rank by which the queues have it; `None` if they do not have it. It may be older than `rank`, so that a request touches no queue. The
+    /// place of a connection that would be evicted next is corrected first.
     queued: Cell<Option<EvictionRank>>,
     ranked_at: Cell<Instant>,
     /// Whether it has had an answer.
@@ -79,11 +78,11 @@ struct QueueEntry {
 struct Holder {
     id: NetworkId,
     count: Cell<usize>,
-    /// Those that can be evicted.
+    /// The connections of the address that can be evicted.
     queue: RefCell<BTreeSet<EvictionRank>>,
 }
 
-/// The slot of one connection, which is taken until this is dropped. Drop the stream first: its descriptor counts.
+/// The slot of one connection. It is taken until this is dropped. Drop the stream first: its descriptor counts.
 pub(crate) struct ConnectionSlot {
     connections: Rc<Connections>,
     entry: Rc<QueueEntry>,
@@ -121,7 +120,7 @@ impl Connections {
         self.open.get()
     }
 
-    /// Returns how many connections were evicted so far, except for those that had had their last answer.
+    /// Returns how many connections were evicted so far before their last answer.
     pub(crate) fn evictions(&self) -> u64 {
         self.evictions.get()
     }
@@ -136,9 +135,8 @@ impl Connections {
         self.holders.borrow().get(&address).is_some_and(|it| it.count.get() >= self.share())
     }
 
-    /// Takes a slot for a new connection, also beyond the capacity. If [`Self::is_full`], evict another connection
-    /// before, and wait for [`Self::wait_until_at_most`] afterwards. It counts as one of `address`; `None` stands for an
-    /// address that may hold all slots.
+    /// Takes a slot for a new connection of `address`, even beyond the capacity. If [`Self::is_full`], evict another connection before, and wait
+    /// for [`Self::wait_until_at_most`] afterwards. `None` is an address that may hold all slots.
     pub(crate) fn claim(
         self: &Rc<Connections>,
         address: Option<NetworkId>,
@@ -165,7 +163,7 @@ impl Connections {
         ConnectionSlot { connections, entry, is_answered_anew: Cell::new(false) }
     }
 
-    /// Returns how long the next connection to be evicted must still be kept. `None` if there is none.
+    /// Returns how long the connection that is evicted next must still be kept; `None` if there is none.
     pub(crate) fn next_stays_for(&self, now: Instant) -> Option<Duration> {
         self.first().map(|entry| entry.stays_for(now))
     }
@@ -180,8 +178,7 @@ impl Connections {
         self.first().is_some_and(|next| next.standing() == Standing::Leaving) && self.evict()
     }
 
-    /// Evicts a connection of this address. Returns whether there is one that may go at once: one that was answered, or has
-    /// stayed for long enough.
+    /// Evicts a connection of this address. Returns false if none may go at once: it must have been answered, or have stayed long enough.
     pub(crate) fn evict_of(&self, address: NetworkId, now: Instant) -> bool {
         let Some(holder) = self.holders.borrow().get(&address).cloned() else { return false };
         let may_go = |entry: &QueueEntry| entry.is_answered.get() || entry.stays_for(now).is_zero();
@@ -209,7 +206,7 @@ impl Connections {
         entry.wake();
     }
 
-    /// Makes each connection end as soon as it has no request under way. Wakes all that could wait for one.
+    /// Makes each connection end as soon as it has no request under way. Wakes the tasks of all connections.
     pub(crate) fn drain(&self) {
         self.is_draining.set(true);
         self.queue.borrow().values().for_each(|entry| entry.wake());
@@ -277,7 +274,7 @@ impl Connections {
 
     /// Forgets an address without connections.
     fn forget(&self, holder: &Rc<Holder>) {
-        // One reference is that of the map, another one the caller's.
+        // The map has one reference, and the caller another.
         if Rc::strong_count(holder) == 2 {
             self.holders.borrow_mut().remove(&holder.id);
         }
@@ -302,7 +299,7 @@ impl QueueEntry {
         }
     }
 
-    /// Counts it no longer as one of its address.
+    /// No longer counts this connection as one of its address.
     fn uncount(&self) {
         if let Some(holder) = &self.holder {
             holder.count.set(holder.count.get() - 1);
@@ -333,8 +330,7 @@ impl ConnectionSlot {
         }
     }
 
-    /// Ranks this connection by what it is doing when its task has nothing more to do for now. `now` is asked for only if
-    /// that is something else than before.
+    /// Ranks this connection by what it is doing, once its task has nothing more to do for now. Calls `now` only if the rank changes.
     pub(crate) fn settle(&self, standing: Standing, now: impl FnOnce() -> Instant) {
         let before = self.entry.standing();
         let is_answered_anew = self.is_answered_anew.take();

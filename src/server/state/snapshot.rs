@@ -33,20 +33,21 @@ messages! {
     }
 }
 
-/// Immutable snapshot of accounts and access rules, with matching indices. A reload swaps in a new one.
+/// An immutable snapshot of accounts and access rules, in which one index stands for the same account everywhere. A reload swaps in a new
+/// one.
 pub(crate) struct Snapshot {
     pub(crate) access: AccessRules,
     pub(crate) accounts: Rc<Accounts>,
-    /// Present if calls are passed on.
+    /// Where the accounts' calls go; `None` without a gateway.
     pub(crate) api_servers: Option<Rc<AccountServers>>,
-    /// How much life of a token SDKs are told at most.
+    /// The most life of a token that SDKs are told.
     pub(crate) sdk_life: Option<Duration>,
 }
 
 /// Where calls go, by the account's name. An account whose servers could not be read is missing.
 pub(crate) type AccountServers = HashMap<String, Arc<ApiServers>>;
 
-/// What flags and config say.
+/// What flags and config say, with the accounts connected.
 pub(crate) struct ServerSettings {
     rules: Rc<ConfiguredRules>,
     accounts: Rc<Accounts>,
@@ -63,12 +64,12 @@ impl ServerSettings {
         ServerSettings { rules, accounts, sdk_life: None, allow_file, keys, api_servers: None }
     }
 
-    /// Returns these settings with calls passed on to these servers, if there are any.
+    /// Returns these settings with a gateway to these servers, if there are any.
     pub(crate) fn with_api_servers(self, servers: Option<AccountServers>) -> ServerSettings {
         ServerSettings { api_servers: servers.map(Rc::new), ..self }
     }
 
-    /// Returns these settings with so much life of a token told to SDKs at most.
+    /// Returns these settings with this limit on the life of a token that SDKs are told.
     pub(crate) fn with_sdk_life(self, sdk_life: Option<Duration>) -> ServerSettings {
         ServerSettings { sdk_life, ..self }
     }
@@ -77,7 +78,7 @@ impl ServerSettings {
         &self.accounts
     }
 
-    /// Whether clients of each address get tokens, and need no key.
+    /// Whether a client at any address gets tokens without a key.
     pub(crate) fn are_for_all(&self) -> bool {
         matches!(self.keys, ListFile::None) && self.rules.allow_all()
     }
@@ -88,9 +89,9 @@ impl ServerSettings {
 enum ListFile<T> {
     #[default]
     None,
-    /// The file that is followed already. Its last good state stays whatever flags and config say.
+    /// The file that is followed already. Its last good state stays, whatever is read now.
     Followed,
-    /// Another file, which had to be read for the settings to be good. It is followed from now on.
+    /// Another file. It was read, because the settings count only if it is good, and is followed from now on.
     New(RefCell<Option<FirstRead<T>>>),
 }
 
@@ -100,7 +101,7 @@ impl<T: 'static> ListFile<T> {
         match self {
             ListFile::None => drop(followed.take()),
             ListFile::Followed => {}
-            // Taken once: the settings stay the same while the file is reloaded.
+            // Taken once: the same settings count further while the file is reloaded.
             ListFile::New(first) => {
                 if let Some(first) = first.take() {
                     followed.replace(Some(Rc::new(first.into())));
@@ -137,7 +138,7 @@ impl AccessReader {
         Ok(AccessRead { rules, allow_file, keys })
     }
 
-    /// Takes these sources, which were read, as those that are known.
+    /// Notes that these sources were read, and are in force now.
     pub(crate) fn take(&self, sources: AccessSources) {
         *self.known() = sources;
     }
@@ -178,7 +179,7 @@ impl AccessReader {
         self.first_read(bilingual!("keys", "访问密钥"), sources, read)
     }
 
-    /// Reads a file for these sources, and later for those that are known then.
+    /// Reads a file for these sources; at a reload, for the sources that are in force then.
     fn first_read<T: 'static>(
         &self,
         name: &'static str,
@@ -196,7 +197,7 @@ impl AccessReader {
     }
 }
 
-/// Reads the file at `path`, unless it is the one that is known.
+/// Reads the file at `path`, unless it is `known` already.
 fn list_file<T>(
     path: &Option<PathBuf>,
     known: &Option<PathBuf>,
@@ -235,17 +236,17 @@ impl LiveSnapshot {
         live
     }
 
-    /// The current snapshot.
+    /// Returns the current snapshot.
     pub(crate) fn get(&self) -> Rc<Snapshot> {
         Rc::clone(&self.current.borrow())
     }
 
-    /// Reloads flags and config if they have changed, or if that `is_requested`. Serves the accounts that are new. Returns
-    /// whether the settings are current.
+    /// Reloads flags and config if they have changed, or if a reload `is_requested`. Starts to serve new accounts. Returns whether the settings
+    /// are current.
     pub(crate) async fn update_settings(&self, is_requested: bool) -> bool {
         let before = self.get();
         let is_current = self.settings.update(is_requested).await;
-        // Without a wait, so that no other settings come in between: they would not name a new file once more.
+        // Nothing is awaited here: other settings that came in between would not name a new file once more.
         self.swap();
         let accounts = Rc::clone(&self.get().accounts);
         accounts.start();
@@ -260,7 +261,7 @@ impl LiveSnapshot {
         is_current
     }
 
-    /// Does the same with the allow file; `None` if there is none.
+    /// Reloads the allow file in the same cases. Returns whether it is current; `None` if there is none.
     pub(crate) async fn update_allow_file(&self, is_requested: bool) -> Option<bool> {
         let allow_file = self.allow_file.borrow().clone()?;
         let is_current = allow_file.update(is_requested).await;
@@ -268,7 +269,7 @@ impl LiveSnapshot {
         Some(is_current)
     }
 
-    /// Does the same with the keys file; `None` if there is none.
+    /// Reloads the keys file in the same cases. Returns whether it is current; `None` if there is none.
     pub(crate) async fn update_keys(&self, is_requested: bool) -> Option<bool> {
         let keys = self.keys.borrow().clone()?;
         let is_current = keys.update(is_requested).await;
