@@ -14,10 +14,10 @@ use crate::cli::{AccountArgs, CommonArgs};
 use crate::error::Exit;
 use crate::model::api::Api;
 
-/// A config file that is changed.
+/// A config file that is being changed.
 pub(crate) struct ConfigEdit {
     path: PathBuf,
-    /// What is in the file; `None` if there is none.
+    /// The text of the file; `None` if there is no file.
     before: Option<String>,
     after: String,
 }
@@ -32,7 +32,7 @@ pub(crate) struct KnownAccount {
 }
 
 impl ConfigEdit {
-    /// Reads the file at `path`, which need not be there; then the text is `new`. Fails if anything is wrong with the file.
+    /// Reads the file at `path`. If there is none, the text is `new`. Fails if anything is wrong with the file.
     pub(crate) fn open(path: &Path, new: &str) -> Result<ConfigEdit> {
         let before = match path.symlink_metadata() {
             Err(err) if err.kind() == std::io::ErrorKind::NotFound => None,
@@ -44,7 +44,7 @@ impl ConfigEdit {
         Ok(edit)
     }
 
-    /// Fails if the file is no longer as it was read.
+    /// Fails if another program has changed the file since it was read.
     pub(crate) fn check_unchanged(&self) -> Result<()> {
         match ConfigEdit::open(&self.path, "") {
             Ok(now) if now.before == self.before => Ok(()),
@@ -88,7 +88,7 @@ impl ConfigEdit {
     /// Sets keys of the account called `name`, each to a TOML value.
     pub(crate) fn set_account(&mut self, name: &str, keys: &[(&str, String)]) -> Result<()> {
         self.set(&["account", name], keys)?;
-        // The other accounts are as they were.
+        // No change may touch the other accounts.
         let others = |text: &str| {
             let accounts = ConfigFile::parse(&self.path, text, Secrets::Unneeded)?.accounts;
             let others = accounts.into_iter().filter(|it| it.name != name);
@@ -102,7 +102,7 @@ impl ConfigEdit {
         }
     }
 
-    /// Sets `listen` of `[serve]` to this address, and adds addresses and networks to its `allow`, unless they are in it.
+    /// Sets `listen` of `[serve]` to this address, and adds these addresses and networks to its `allow`, if they are missing.
     pub(crate) fn serve(&mut self, listen: &[String], allow: &[String]) -> Result<()> {
         let mut keys = Vec::new();
         if !listen.is_empty() && self.list("serve", "listen").as_deref() != Some(listen) {
@@ -150,7 +150,7 @@ impl ConfigEdit {
         }
         let changed = mark + &body;
         let parsed = ConfigFile::parse(&self.path, &changed, Secrets::Unneeded);
-        // The text before was right. What is wrong now is either a value or the way in which it was put in.
+        // The text was right before. So either a value is wrong now, or the way in which it was put in.
         if let Err(err) = parsed {
             return Err(match DeTable::parse(&body) {
                 Ok(_) => err,
@@ -215,8 +215,8 @@ fn split_mark(text: &str) -> (&str, &str) {
     text.split_at(text.len() - body.len())
 }
 
-/// Returns what to replace in `text`, and by what, to have the key of the table at the path `table` say `value`. `None` if the
-/// table is written in a way that leaves no place for it, or if a comment would be lost.
+/// Returns which bytes of `text` to replace, and by what, so that the key of the table at the path `table` has this `value`. `None` if the table
+/// is written in a way that leaves no place for it, or if a comment would be lost.
 fn change(text: &str, table: &[&str], key: &str, value: &str) -> Option<(Range<usize>, String)> {
     let end = line_end(text);
     let document = DeTable::parse(text).ok()?;
@@ -251,7 +251,7 @@ fn change(text: &str, table: &[&str], key: &str, value: &str) -> Option<(Range<u
     }
 }
 
-/// Returns where the line of a key begins that stands there alone; `None` if there is no such line.
+/// Returns where the line of a key begins, if nothing else is on it; `None` if there is no such line.
 fn line_of_key(text: &str, table: &[&str], key: &str) -> Option<usize> {
     let document = DeTable::parse(text).ok()?;
     let mut entries = document.get_ref();

@@ -31,10 +31,10 @@ use crate::upstream::credentials;
 /// The size of the largest file that is read, in bytes. A thousand accounts take a twentieth of it.
 const MAX_SIZE: u64 = 4 * 1024 * 1024;
 
-/// How many problems are reported. A person mends fewer before trying again.
+/// How many problems are reported at most. A person corrects fewer before the next try.
 const MAX_PROBLEMS: usize = 100;
 
-/// What Windows' Notepad begins a file with.
+/// The byte order mark, with which Windows' Notepad begins a file.
 pub(super) const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// How long the command of `on_change` or `on_trouble` may take by default.
@@ -50,7 +50,7 @@ pub(super) struct ConfigFile {
     pub(super) dir: Option<PathBuf>,
     pub(super) refresh_before: Option<Duration>,
     pub(super) mode: Option<u32>,
-    /// The command of accounts that have none of their own.
+    /// The command for accounts without one of their own.
     pub(super) on_trouble: Option<Hook>,
     /// The Redis that holds the documents; `None` if they are in files.
     pub(super) store: Option<Arc<RedisSettings>>,
@@ -82,7 +82,7 @@ pub(super) fn read_text(path: &Path) -> anyhow::Result<String> {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct FileAccount {
     pub(super) name: String,
-    /// Empty if it is left out, which a mirror may do.
+    /// Empty if it is left out, as only a mirror's may be.
     pub(super) appid: String,
     pub(super) api: Option<Api>,
     pub(super) secret_file: Option<PathBuf>,
@@ -99,7 +99,7 @@ pub(super) struct FileAccount {
     pub(super) tickets: Vec<TicketType>,
     pub(super) on_change: Option<Hook>,
     pub(super) on_trouble: Option<Hook>,
-    /// The line of the table, and those of some keys.
+    /// The lines of the table and of some keys.
     pub(super) line: usize,
     pub(super) appid_line: usize,
     pub(super) secret_line: usize,
@@ -113,7 +113,7 @@ pub(crate) enum Secrets {
     Unneeded,
     /// If the file has `refresh = true`.
     NeededToRefresh,
-    /// It reads them, and reports what is wrong with them itself.
+    /// Yes, and the command itself reads them and reports what is wrong with them.
     Examined,
 }
 
@@ -201,7 +201,7 @@ impl ConfigFile {
         }
     }
 
-    /// Reports keys of `[redis] also` that would overwrite another one, or a document of wxtoken's own, or cannot be known.
+    /// Reports keys of `[redis] also` that would overwrite another such key or a document, or that need an unknown AppID.
     fn check_also(&self, diagnostics: &Diagnostics<'_>) {
         let Some(redis) = &self.store else { return };
         let own_prefix = format!("{}:", redis.prefix);
@@ -331,7 +331,7 @@ fn read_api(value: Value<'_>) -> Result<Api, String> {
     })
 }
 
-/// Permissions, as a string: the number 640 would be taken for octal by one reader and for decimal by another.
+/// Permissions, as a string: of the number 640, one reader would think that it is octal, and another that it is decimal.
 fn read_mode(value: Value<'_>) -> Result<u32, String> {
     if value.is_integer() {
         return Err(value.unexpected(bilingual!(
@@ -400,8 +400,8 @@ fn read_document(value: Value<'_>) -> Result<PathBuf, String> {
     check_document(&value.path()?).map_err(str::to_owned)
 }
 
-/// Checks the path of a document, and returns it without a slash at its end. Fails for a name that the document's lock
-/// or the record of its requests would have.
+/// Checks the path of a document, and returns it without a slash at its end. Fails for a name that would also be the name of the document's
+/// lock or record.
 pub(super) fn check_document(path: &Path) -> Result<PathBuf, &'static str> {
     let path: PathBuf = path.components().collect();
     match (path.file_name(), path.extension()) {

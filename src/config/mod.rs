@@ -39,16 +39,16 @@ pub(crate) use serve::ServeSettings;
 
 use file::{ConfigFile, FileAccount};
 
-/// Where documents are for root, and for the units in contrib.
+/// The directory of documents for root, and for the units in contrib.
 pub(crate) const SYSTEM_DIR: &str = "/var/lib/wxtoken";
 
-/// The directory beside a config in which its accounts' secrets are, unless they are said to be elsewhere.
+/// The directory beside a config with its accounts' secrets, unless the config names other files.
 pub(crate) const SECRETS_DIR: &str = "secrets";
 
 const DEFAULT_REFRESH_BEFORE: Duration = Duration::from_secs(5 * 60);
 const DEFAULT_MODE: u32 = 0o600;
 
-/// How many accounts an error lists.
+/// How many accounts an error lists at most.
 const MAX_LISTED: usize = 10;
 
 /// The length of the longest unknown name that an error shows, in characters. A longer one may be a secret.
@@ -59,7 +59,7 @@ const MAX_NAME: usize = 28;
 pub(crate) struct AccountSettings {
     pub(crate) account: Account,
     pub(crate) upstream: UpstreamConfig,
-    /// The addresses that may be handed its token, out of those that `serve` allows; `None` for all of them.
+    /// The addresses that may be handed its token, among those that `serve` allows; `None` for all of these.
     pub(crate) allow: Option<Vec<String>>,
 }
 
@@ -83,7 +83,7 @@ impl<'a> Config<'a> {
         Config::read_from(path(common, given).as_deref(), common, given, secrets)
     }
 
-    /// Does the same with the config file at `path`, for a process that has found out before where it is.
+    /// Reads the config file at `path` like [`Config::read`], for a process that found its path earlier.
     pub(crate) fn read_from(
         path: Option<&Path>,
         common: &'a cli::CommonArgs,
@@ -101,8 +101,7 @@ impl<'a> Config<'a> {
         Ok(config)
     }
 
-    /// Returns the account of the command line, if one is given; else those of the file that have these names, or all of
-    /// them if `names` is empty.
+    /// Returns the account of the command line, if one is given; else the accounts of the file with these names, or all if `names` is empty.
     pub(crate) fn account_settings(
         &self,
         names: &[String],
@@ -186,7 +185,7 @@ impl<'a> Config<'a> {
         }
     }
 
-    /// Whether the account is that of the command line instead of those of the file.
+    /// Whether the command line gives the account, in place of the accounts of the file.
     fn is_account_given(&self) -> bool {
         self.file.accounts.is_empty() || self.given.appid.is_some()
     }
@@ -202,8 +201,8 @@ impl<'a> Config<'a> {
         }
     }
 
-    /// The account of the command line. If anything is wrong with it, the error also says what is wrong with its address
-    /// and its secret, if they are needed.
+    /// Returns the account of the command line. If anything is wrong with it, the error also says what is wrong with its address and its
+    /// secret, if they are needed.
     fn settings_of_command_line(&self) -> anyhow::Result<AccountSettings> {
         let upstream = self.upstream_given();
         let mut account = self.account_given();
@@ -250,7 +249,7 @@ impl<'a> Config<'a> {
         }
     }
 
-    /// An account of the file, whose document is in `dir` by default.
+    /// Returns an account of the file, whose document is in `dir` by default.
     fn settings_of_file(&self, account: &FileAccount, dir: &Path) -> AccountSettings {
         let place =
             |line, key: &str| format!("{}: account.{}{key}", self.file.place(line), account.name);
@@ -302,7 +301,7 @@ impl<'a> Config<'a> {
         given.unwrap_or(DEFAULT_REFRESH_BEFORE)
     }
 
-    /// Fails for each of `names` that is no account of the file, with a suggestion.
+    /// Fails, with a suggestion, for each of `names` that is no account of the file.
     fn check_names(&self, names: &[String]) -> anyhow::Result<()> {
         let known: Vec<&str> =
             self.file.accounts.iter().map(|account| account.name.as_str()).collect();
@@ -329,7 +328,7 @@ impl<'a> Config<'a> {
         listed(&names, MAX_LISTED)
     }
 
-    /// Returns where an account's documents are, of which `file` is the document or this host's copy.
+    /// Returns where an account's documents are; `file` is the token's document or this host's copy.
     fn location(&self, account: &str, appid: Option<String>, file: PathBuf) -> Location {
         let Some(redis) = &self.file.store else { return Location::File(file) };
         Location::Redis(Arc::new(RedisLocation {
@@ -345,7 +344,7 @@ impl<'a> Config<'a> {
         if let Some(dir) = self.common.dir.as_ref().or(self.file.dir.as_ref()) {
             return Ok(dir.clone());
         }
-        // A list if the unit asks for several (systemd.exec(5)).
+        // A list, if the unit has several (systemd.exec(5)).
         if let Some(first) = variable("STATE_DIRECTORY").as_deref().and_then(first_of_list) {
             return Ok(first);
         }
@@ -360,8 +359,7 @@ impl<'a> Config<'a> {
             .ok_or_else(|| Exit::Usage.error(messages::NO_PLACE.text()))
     }
 
-    /// Fails if `--dir` was typed and is the place of no document, because each of the file's accounts that are meant has a
-    /// `file` of its own.
+    /// Fails if `--dir` was typed and has no effect, because each account that is meant has a `file` of its own.
     fn check_directory(&self, names: &[String]) -> anyhow::Result<()> {
         let mut meant =
             self.file.accounts.iter().filter(|it| names.is_empty() || names.contains(&it.name));
@@ -371,8 +369,7 @@ impl<'a> Config<'a> {
         }
     }
 
-    /// Returns the document of the command line's account. Fails if `--dir` was typed and a variable names a document
-    /// elsewhere.
+    /// Returns the path of the document of the command line's account. Fails if `--dir` was typed and a variable names a document elsewhere.
     fn document_given(&self) -> anyhow::Result<PathBuf> {
         let typed = &self.common.typed;
         let Some(path) = &self.given.file else {
@@ -391,7 +388,7 @@ impl<'a> Config<'a> {
     }
 }
 
-/// Whether a file of this path is in the directory.
+/// Whether a file with this path is in the directory.
 fn is_in(file: &Path, dir: &Path) -> bool {
     let [file, dir] = [file, dir].map(|path| std::path::absolute(path).ok());
     file.is_some_and(|file| file.parent() == dir.as_deref())

@@ -29,7 +29,7 @@ const PORT: u16 = 7200;
 pub(super) struct SetupTarget {
     pub(super) appid: String,
     pub(super) api: Api,
-    /// Whether the API was said.
+    /// Whether the command line names the API.
     is_api_given: bool,
     name: Option<String>,
     pub(super) listen: Vec<String>,
@@ -41,9 +41,9 @@ pub(super) struct SetupTarget {
 /// How the environment's proxy gets to the services, which do not have this environment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ServiceProxy {
-    /// There is none, or the config says it.
+    /// There is no proxy, or the config names it.
     Settled,
-    /// It has a password, for which the config is no place.
+    /// The proxy has a password, which does not belong in the config.
     WithPassword,
 }
 
@@ -51,7 +51,7 @@ pub(super) enum ServiceProxy {
 pub(super) struct NewAccount {
     pub(super) name: String,
     pub(super) settings: AccountSettings,
-    /// The secret that it has already.
+    /// The secret that the account already has.
     pub(super) secret: Option<Secret>,
     pub(super) proxy: ServiceProxy,
 }
@@ -111,7 +111,7 @@ impl SetupTarget {
         })
     }
 
-    /// Whether another app of the corp may be meant than the one that is there, which its secret tells.
+    /// Whether the command line may mean another app of the corp than the configured one. Their secrets tell.
     pub(super) fn may_be_other_app(&self, account: &NewAccount) -> bool {
         let is_there = account.settings.account.api == Api::Work && account.secret.is_some();
         is_there && self.name.is_none()
@@ -142,7 +142,7 @@ impl SetupTarget {
         }
     }
 
-    /// Returns what the account is called: as it was said, or as the config calls it already.
+    /// Returns the account's name: from the command line, or from the config if the account is in it.
     fn name_in(&self, accounts: &[KnownAccount]) -> Result<String> {
         let usage = |what: String| Err(Exit::Usage.error(what));
         if let Some(name) = &self.name {
@@ -171,7 +171,7 @@ impl SetupTarget {
     }
 }
 
-/// Puts the account into the config, and how to serve.
+/// Adds the account to the config, and how to serve it.
 pub(super) fn add(
     config: &mut ConfigEdit,
     target: &SetupTarget,
@@ -186,7 +186,7 @@ pub(super) fn add(
         let other = log::printable(&log::without_long_words(other), 64);
         return Err(Exit::Usage.error(messages::OTHER_OF_UNITS.with([&other])));
     }
-    // What the units did for this account until now.
+    // Settings that the units have used for this account until now.
     let inherited = |name: &str| of_units.and_then(|_| env_file.value(name)).map(str::to_owned);
     let mut secret = None;
     if let Some(known) = known {

@@ -17,7 +17,7 @@ use crate::os::hook;
 /// The name of the user and of the group that the service runs as.
 pub(super) const USER: &str = "wxtoken";
 
-/// Where systemd looks for units, first things first.
+/// Where systemd looks for units, in its order.
 const UNIT_DIRS: [&str; 5] = [
     "etc/systemd/system",
     "run/systemd/system",
@@ -26,10 +26,10 @@ const UNIT_DIRS: [&str; 5] = [
     "lib/systemd/system",
 ];
 
-/// Directories whose programs another user, or a service that sees no homes, cannot run.
+/// Directories whose programs other users, or services without access to homes, cannot run.
 const PRIVATE_DIRS: [&str; 5] = ["/home", "/root", "/tmp", "/var/tmp", "/run/user"];
 
-/// The variables by which the user's own config and documents are found, and their defaults below the home.
+/// The variables that name the directories of the user's own config and documents, and their defaults below the home.
 pub(super) const OWN_DIRS: [(&str, &str); 2] =
     [("XDG_CONFIG_HOME", ".config"), ("XDG_STATE_HOME", ".local/state")];
 
@@ -53,9 +53,9 @@ pub(super) enum FetchRunner {
     Nothing,
 }
 
-/// The host, and for whom it is set up.
+/// What setup has found out about the host, and for whom it sets it up.
 pub(super) struct SetupHost {
-    /// What stands for `/`.
+    /// The directory in place of `/`.
     root: PathBuf,
     pub(super) runner: FetchRunner,
     config: PathBuf,
@@ -66,7 +66,7 @@ pub(super) struct SetupHost {
 }
 
 impl SetupHost {
-    /// Finds out what there is: for root, and with a `root`, of the system; else of the user.
+    /// Looks at the host: at the system for root or with a `root` given, else at the user's own parts.
     pub(super) fn detect(root: Option<&Path>) -> Result<SetupHost> {
         let is_system = geteuid().is_root() || root.is_some();
         let root = root.unwrap_or(Path::new("/")).to_owned();
@@ -88,13 +88,13 @@ impl SetupHost {
         Ok(SetupHost { root, runner, config, program, runtime_dir })
     }
 
-    /// Whether it is the system that is set up, and not a user's own.
+    /// Whether the system is set up, and not a user's own config.
     pub(super) fn is_system(&self) -> bool {
         !matches!(self.runner, FetchRunner::Crontab | FetchRunner::UserSystemd)
             && self.config.starts_with(self.root.join("etc"))
     }
 
-    /// Returns what is at this path of the system.
+    /// Returns the path on this host of a path of the system.
     pub(super) fn path(&self, path: &str) -> PathBuf {
         self.root.join(path.trim_start_matches('/'))
     }
@@ -128,7 +128,7 @@ impl SetupHost {
         )
     }
 
-    /// Whether the service that asks WeChat and hands out is enabled.
+    /// Whether `wxtoken-central.service` is enabled, which asks WeChat and hands tokens out.
     pub(super) fn has_central(&self) -> bool {
         let wants = "etc/systemd/system/multi-user.target.wants/wxtoken-central.service";
         self.path(wants).symlink_metadata().is_ok()
@@ -147,8 +147,8 @@ impl SetupHost {
         Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
     }
 
-    /// Whether the directory of documents is, or will be by the steps, the service's, and what is in it stays root's all the same.
-    /// systemd gives a directory with all that is in it, but only if it is not yet the service's.
+    /// Whether root's files in the directory of documents have to be given to the service. systemd gives a directory with all that is in it
+    /// to the service, but only if the directory is not yet the service's.
     pub(super) fn gives_documents(&self) -> bool {
         let found = || self.path(config::SYSTEM_DIR).symlink_metadata().ok();
         match self.runner {
@@ -161,8 +161,8 @@ impl SetupHost {
         }
     }
 
-    /// Returns the program that services run, and where it has to be copied to for that, if other users cannot run it where
-    /// it is, or if one besides root could put another one there.
+    /// Returns the program that services run, and where it has to be copied to first: if other users cannot run it in its place, or if a user
+    /// besides root could replace it there.
     pub(super) fn program(&self) -> (PathBuf, Option<PathBuf>) {
         let copy = self.path("usr/local/bin/wxtoken");
         let is_private = PRIVATE_DIRS.into_iter().any(|dir| self.program.starts_with(dir));
@@ -190,8 +190,7 @@ impl SetupHost {
         Ok((program, Some(SetupStep::Program { from: self.program.clone(), to })))
     }
 
-    /// Fails if a user besides root could change the system's config: the services are what it says, and steps of root work in
-    /// its directory.
+    /// Fails if a user besides root could change the system's config: it says what the services do, and root's steps write in its directory.
     pub(super) fn check_config_dir(&self) -> Result<()> {
         let dir = self.config.parent().unwrap_or(Path::new("/"));
         let Ok(found) = dir.metadata() else { return Ok(()) };

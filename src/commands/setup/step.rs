@@ -30,9 +30,9 @@ const MAX_OUTPUT: usize = 600;
 /// How many pairs of lines are compared for a preview, at most.
 const MAX_COMPARED: usize = 4_000_000;
 
-/// One thing that is done to the host.
+/// One step of a setup.
 pub(super) enum SetupStep {
-    /// A directory with this mode, and this owner if one is said.
+    /// A directory with this mode, and with this owner if one is given.
     Directory { path: PathBuf, mode: u32, owner: Option<DirectoryOwner> },
     /// Files of documents, which are given to the owner of their directory: the user of the service.
     Give(Vec<PathBuf>),
@@ -42,13 +42,13 @@ pub(super) enum SetupStep {
     Program { from: PathBuf, to: PathBuf },
     /// A command, and what it reads from its stdin, in place of the text that was there before.
     Run { words: Vec<String>, before: String, input: String },
-    /// A command that may need more rights than there are. Without it the setup goes on, and says in the end what to do.
+    /// A command that may need more rights than this user has. If it fails, the setup goes on, and says in the end what to do.
     Try { words: Vec<String>, otherwise: String },
-    /// Nothing but something to say, in both languages.
+    /// No change, but something to say, in both languages.
     Note(String),
 }
 
-/// Whose a directory is, and what is made in it from then on.
+/// The owner of a directory, and of what is made in it later.
 #[derive(Clone, Copy)]
 pub(super) enum DirectoryOwner {
     Root,
@@ -68,9 +68,9 @@ impl DirectoryOwner {
     }
 }
 
-/// What is to be in a file.
+/// The content that a file is to have.
 pub(super) enum Content {
-    /// The text, and what is there before.
+    /// The text, and the text that the file has before.
     Text { before: Option<String>, after: String },
     /// A secret on a line, which is not shown.
     Secret(Zeroizing<String>),
@@ -92,7 +92,7 @@ impl SetupStep {
         SetupStep::Run { words, before: String::new(), input: String::new() }
     }
 
-    /// Returns the step that makes a file's text `after`; `None` if it is.
+    /// Returns the step that gives a file the text `after`; `None` if it has it already.
     pub(super) fn text(path: PathBuf, mode: u32, after: String) -> Option<SetupStep> {
         let before = fs::read_to_string(&path).ok();
         if before.as_ref() == Some(&after) {
@@ -164,8 +164,8 @@ impl SetupStep {
         }
     }
 
-    /// Fails if it is known without doing it that it cannot be done: a link is in its place, or anything else that is no such
-    /// file or directory. Nothing is written through a link, whose owner may be another user.
+    /// Fails if the step certainly cannot be done: because a link is in its place, or anything else that is no such file or directory. Nothing
+    /// is written through a link, whose owner may be another user.
     pub(super) fn check(&self) -> Result<()> {
         let (path, is_dir) = match self {
             SetupStep::Directory { path, .. } => (path, true),
@@ -185,7 +185,7 @@ impl SetupStep {
         Err(Exit::Usage.error(message))
     }
 
-    /// Does it. Returns whether there was anything to do.
+    /// Does the step. Returns whether there was anything to do.
     pub(super) fn execute(&self, host: &SetupHost) -> Result<bool> {
         match self {
             SetupStep::Directory { path, mode, owner } => {
@@ -204,7 +204,7 @@ impl SetupStep {
         }
     }
 
-    /// Returns what a person has to do if the step fails, for one without which the setup goes on.
+    /// Returns what a person has to do if the step fails, if the setup goes on without it.
     pub(super) fn otherwise(&self) -> Option<&str> {
         match self {
             SetupStep::Try { otherwise, .. } => Some(otherwise),
@@ -237,8 +237,8 @@ fn make_above(path: &Path) -> Result<()> {
         .map_err(|err| failed(cannot("make the directory", "创建目录", dir.display()), dir, err))
 }
 
-/// Makes a directory. One that is there gets the mode and the owner, too. Another user may own what is around it: what is
-/// changed is the directory that is open, and no link is followed to it.
+/// Makes a directory, or gives an existing one this mode and owner. Another user may own what is around it, so no link to it is followed, and
+/// the change is made to the open directory.
 fn make_directory(path: &Path, mode: u32, owner: Option<(u32, u32)>) -> Result<bool> {
     let doing = |err| failed(cannot("make the directory", "创建目录", path.display()), path, err);
     let is_new = path.symlink_metadata().is_err_and(|err| err.kind() == ErrorKind::NotFound);
@@ -310,7 +310,7 @@ fn copy_program(to: &Path) -> Result<()> {
     let what = || cannot("copy this program to", "将本程序复制到", to.display());
     let doing = |err| failed(what(), to, err);
     make_above(to)?;
-    // What runs, whatever is at its path by now.
+    // The running program, whatever is at its path by now.
     let program = fs::read("/proc/self/exe").map_err(doing)?;
     let mut replacement = Replacement::prepare(to, 0o755, 0).with_context(what)?;
     replacement.publish(&program).map_err(ReplaceError::into_error).with_context(what)?;
@@ -331,7 +331,7 @@ fn run(words: &[String], input: &str, host: &SetupHost) -> Result<()> {
     command.envs(host.runtime_variable());
     let mut child = command.spawn().map_err(failed)?;
     if let Some(mut stdin) = child.stdin.take() {
-        // One that does not read it says what is wrong by its status.
+        // A command that does not read its input tells by its status what is wrong.
         let _ = stdin.write_all(input.as_bytes());
     }
     let output = child.wait_with_output().map_err(failed)?;
@@ -359,7 +359,7 @@ pub(super) fn crontab() -> Result<String> {
     let output = command.arg("-l").env("LC_ALL", "C").stdin(Stdio::null()).output();
     let output = output.map_err(|err| failed(&err.to_string()))?;
     let said = String::from_utf8_lossy(&output.stderr);
-    // That of BusyBox says that it cannot open the file.
+    // BusyBox's crontab says that it cannot open the file.
     let is_missing = said.contains("no crontab for ")
         || (said.contains(": can't open '") && said.contains("No such file or directory"));
     match output.status.success() {
@@ -426,7 +426,7 @@ fn changed_lines<'t>(before: &'t str, after: &'t str) -> Vec<(char, &'t str)> {
     changed
 }
 
-/// What to add to an error of a step.
+/// The end of an error of a step: what to do then.
 pub(super) const AGAIN: &str = bilingual!(
     "What was done so far stays and does no harm. Mend this, and run the same command again.",
     "此前已完成的步骤会保留，不会有副作用。解决问题后请重新运行同一命令。"
