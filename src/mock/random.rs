@@ -35,13 +35,13 @@ impl MockRandom {
     pub(crate) fn wecom_token(&mut self) -> Secret {
         const ALPHABET: &[u8; 64] =
             b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
-        let mut text = String::with_capacity(TOKEN_LENGTH);
         let mut bits = 0;
-        for n in 0..TOKEN_LENGTH {
+        let text = (0..TOKEN_LENGTH).map(|n| {
             // Each number yields ten characters of six bits.
             bits = if n % 10 == 0 { self.next() } else { bits >> 6 };
-            text.push(char::from(ALPHABET[(bits & 63) as usize]));
-        }
+            ALPHABET[(bits & 63) as usize]
+        });
+        let text = String::from_utf8(text.collect()).unwrap_or_default(); // It is ASCII.
         Secret::new(text)
     }
 }

@@ -66,14 +66,67 @@ pub(crate) struct Machine {
 
 struct Inode {
     ino: u64,
-    content: Vec<u8>,
-    durable: Vec<u8>,
+    content: Content,
+    durable: Content,
     mode: u32,
     links: u64,
     modified: (i64, i64),
     changed: i64,
     /// The open file that holds the lock.
     locked_by: Option<u64>,
+}
+
+/// What is in a file. Blanks at its end are only counted: with them room is reserved for each document, and most are never read.
+#[derive(Clone, Default)]
+struct Content {
+    bytes: Vec<u8>,
+    blanks: usize,
+}
+
+/// What is reserved at once.
+const BLANKS: &[u8] = &[b' '; 8 * 1024];
+
+impl Content {
+    fn len(&self) -> usize {
+        self.bytes.len() + self.blanks
+    }
+
+    /// Returns all bytes, to be changed.
+    fn spelled_out(&mut self) -> &mut Vec<u8> {
+        self.bytes.resize(self.bytes.len() + self.blanks, b' ');
+        self.blanks = 0;
+        &mut self.bytes
+    }
+
+    fn resize(&mut self, length: usize) {
+        match length.checked_sub(self.bytes.len()) {
+            Some(blanks) if blanks <= self.blanks => self.blanks = blanks,
+            _ => self.spelled_out().resize(length, 0),
+        }
+    }
+
+    fn put(&mut self, bytes: &[u8], offset: usize) {
+        if offset == self.len() && BLANKS.get(..bytes.len()) == Some(bytes) {
+            self.blanks += bytes.len();
+        } else if offset == self.bytes.len() && bytes.len() <= self.blanks {
+            self.bytes.extend_from_slice(bytes);
+            self.blanks -= bytes.len();
+        } else {
+            let end = offset + bytes.len();
+            self.resize(self.len().max(end));
+            self.spelled_out()[offset..end].copy_from_slice(bytes);
+        }
+    }
+
+    /// Copies what is there from `position` on, as far as there is room. Returns how much.
+    fn copy_to(&self, buffer: &mut [u8], position: usize) -> usize {
+        let length = self.len().saturating_sub(position).min(buffer.len());
+        let written = self.bytes.get(position..).unwrap_or_default();
+        let written = &written[..written.len().min(length)];
+        buffer[..written.len()].copy_from_slice(written);
+        buffer[written.len()..length].fill(b' ');
+        length
+    }
 }
 
 /// What is another one after every change of a file: which one it is, or its content.
@@ -152,14 +205,15 @@ impl Machine {
         for (_, inode) in self.files() {
             let inode = &mut *inode.borrow_mut();
             inode.locked_by = None;
-            if inode.content != inode.durable {
+            let (content, durable) = (inode.content.spelled_out(), inode.durable.spelled_out());
+            if content != durable {
                 match remains() {
-                    Remains::Old => inode.content.clone_from(&inode.durable),
+                    Remains::Old => content.clone_from(durable),
                     Remains::New => {}
-                    Remains::FirstHalf => inode.content.truncate(inode.content.len() / 2),
-                    Remains::Zeros => inode.content.fill(0),
+                    Remains::FirstHalf => content.truncate(content.len() / 2),
+                    Remains::Zeros => content.fill(0),
                 }
-                inode.durable.clone_from(&inode.content);
+                durable.clone_from(content);
             }
             inode.links = 1;
         }
@@ -168,7 +222,8 @@ impl Machine {
 
     /// Returns the content of a file, without asking the simulation.
     pub(crate) fn content(&self, name: &str) -> Option<Vec<u8>> {
-        self.find(OsStr::new(name)).map(|inode| inode.borrow().content.clone())
+        self.find(OsStr::new(name))
+            .map(|inode| inode.borrow().content.clone().spelled_out().clone())
     }
 
     /// Returns the version of the file that has this name.
@@ -289,8 +344,8 @@ impl ModelDir {
                 machine.last_ino += 1;
                 let inode = Rc::new(RefCell::new(Inode {
                     ino: machine.last_ino,
-                    content: Vec::new(),
-                    durable: Vec::new(),
+                    content: Content::default(),
+                    durable: Content::default(),
                     mode: REGULAR | mode,
                     links: 1,
                     modified: (1, 1),
@@ -372,7 +427,7 @@ impl ModelFile {
         step(Operation::Write)?;
         let mut machine = self.machine.borrow_mut();
         let mut inode = self.inode()?.borrow_mut();
-        inode.content.resize(length as usize, 0);
+        inode.content.resize(length as usize);
         machine.last_change += 1;
         inode.changed = machine.last_change;
         Ok(())
@@ -394,7 +449,8 @@ impl ModelFile {
         };
         step(Operation::Sync)?;
         let inode = &mut *inode.borrow_mut();
-        inode.durable.clone_from(&inode.content);
+        inode.durable.bytes.clone_from(&inode.content.bytes);
+        inode.durable.blanks = inode.content.blanks;
         Ok(())
     }
 
@@ -406,16 +462,10 @@ impl ModelFile {
         step(Operation::Write)?;
         let mut machine = self.machine.borrow_mut();
         let mut inode = self.inode()?.borrow_mut();
-        let end = offset + bytes.len();
-        if end > inode.content.len() {
-            if machine.is_full {
-                return Err(Errno::NOSPC.into());
-            }
-            inode.content.resize(offset, 0);
-            inode.content.extend_from_slice(bytes);
-        } else {
-            inode.content[offset..end].copy_from_slice(bytes);
+        if machine.is_full && offset + bytes.len() > inode.content.len() {
+            return Err(Errno::NOSPC.into());
         }
+        inode.content.put(bytes, offset);
         machine.last_change += 1;
         (inode.changed, inode.modified) = (machine.last_change, (1, machine.last_change));
         Ok(())
@@ -436,9 +486,7 @@ impl ModelFile {
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         step(Operation::Read)?;
         let inode = self.inode()?.borrow();
-        let rest = inode.content.get(self.position..).unwrap_or_default();
-        let length = rest.len().min(buffer.len());
-        buffer[..length].copy_from_slice(&rest[..length]);
+        let length = inode.content.copy_to(buffer, self.position);
         drop(inode);
         self.position += length;
         Ok(length)

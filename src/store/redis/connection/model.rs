@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write as _};
 use std::path::Path;
 use std::thread::panicking;
 use std::time::Duration;
@@ -399,34 +399,27 @@ impl Answer {
         Answer::Number(is_done.into())
     }
 
-    fn write_to(&self, to: &mut Vec<u8>) {
+    fn write_to(&self, to: &mut Vec<u8>) -> io::Result<()> {
         let bulk = |to: &mut Vec<u8>, bytes: &[u8]| {
-            to.extend_from_slice(format!("${}\r\n", bytes.len()).as_bytes());
+            write!(to, "${}\r\n", bytes.len())?;
             to.extend_from_slice(bytes);
-            to.extend_from_slice(b"\r\n");
-        };
-        let line = |to: &mut Vec<u8>, text: String| {
-            to.extend_from_slice(text.as_bytes());
-            to.extend_from_slice(b"\r\n");
+            write!(to, "\r\n")
         };
         match self {
-            Answer::Nil => line(to, "$-1".to_owned()),
-            Answer::Status(text) => line(to, format!("+{text}")),
-            Answer::Refusal(text) => line(to, format!("-{text}")),
-            Answer::Number(number) | Answer::Waited(_, number) => line(to, format!(":{number}")),
+            Answer::Nil => write!(to, "$-1\r\n"),
+            Answer::Status(text) => write!(to, "+{text}\r\n"),
+            Answer::Refusal(text) => write!(to, "-{text}\r\n"),
+            Answer::Number(number) | Answer::Waited(_, number) => write!(to, ":{number}\r\n"),
             Answer::Bytes(bytes) => bulk(to, bytes),
             Answer::List(list) => {
-                line(to, format!("*{}", list.len()));
-                list.iter().for_each(|bytes| bulk(to, bytes));
+                write!(to, "*{}\r\n", list.len())?;
+                list.iter().try_for_each(|bytes| bulk(to, bytes))
             }
-            Answer::Role { has_replica } => {
-                line(to, "*3".to_owned());
-                bulk(to, b"master");
-                line(to, ":1".to_owned());
-                line(to, format!("*{}", u8::from(*has_replica)));
-                if *has_replica {
-                    bulk(to, b"replica");
-                }
+            Answer::Role { has_replica: true } => {
+                write!(to, "*3\r\n$6\r\nmaster\r\n:1\r\n*1\r\n$7\r\nreplica\r\n")
+            }
+            Answer::Role { has_replica: false } => {
+                write!(to, "*3\r\n$6\r\nmaster\r\n:1\r\n*0\r\n")
             }
         }
     }
@@ -435,7 +428,7 @@ impl Answer {
 /// A connection.
 pub(crate) struct Link {
     generation: u64,
-    arrived: VecDeque<u8>,
+    arrived: Vec<u8>,
     deadline: Duration,
     is_closed: bool,
 }
@@ -452,7 +445,7 @@ pub(super) fn connect(path: &Path, patience: Duration) -> Option<io::Result<Link
     Some(match (hooks.travel)(Journey::Connection) {
         Arrival::Arrives => Ok(Link {
             generation: with(|cluster| cluster.generation),
-            arrived: VecDeque::new(),
+            arrived: Vec::new(),
             deadline: Duration::ZERO,
             is_closed: false,
         }),
@@ -490,11 +483,7 @@ impl Link {
             (hooks.wait)(span);
         }
         match (hooks.travel)(Journey::Answer) {
-            Arrival::Arrives => {
-                let mut sent = Vec::new();
-                answer.write_to(&mut sent);
-                self.arrived.extend(sent);
-            }
+            Arrival::Arrives => answer.write_to(&mut self.arrived)?,
             Arrival::Lost => {}
             Arrival::Closed => self.is_closed = true,
         }
@@ -513,9 +502,8 @@ impl Link {
             return Err(ErrorKind::TimedOut.into());
         }
         let length = buffer.len().min(self.arrived.len());
-        for (to, byte) in buffer.iter_mut().zip(self.arrived.drain(..length)) {
-            *to = byte;
-        }
+        buffer[..length].copy_from_slice(&self.arrived[..length]);
+        self.arrived.drain(..length);
         Ok(length)
     }
 }
