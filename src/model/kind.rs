@@ -97,4 +97,13 @@ mod tests {
             assert_eq!(TicketType::parse(wrong), None, "{wrong}");
         }
     }
+
+    #[test]
+    fn messages_name_the_account_and_the_type_of_a_ticket() {
+        let kind = TicketType::parse("wx_card").unwrap();
+        assert_eq!(kind.name(), "wx_card");
+        assert_eq!(DocumentName::of_token("shop").to_string(), "shop");
+        let name = DocumentName { account: "shop", ticket: Some(&kind) };
+        assert_eq!(name.to_string(), "shop: wx_card ticket");
+    }
 }

@@ -375,6 +375,24 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::of_wall(UtcDateTime::UNIX_EPOCH);
 
+    #[test]
+    fn a_client_is_its_key_or_its_address_and_of_this_host_only_without_a_key() {
+        let key = ClientIdentity::Key("php".into());
+        let [loopback, other] =
+            ["127.0.0.1", "10.0.0.1"].map(|it| ClientIdentity::at(it.parse().unwrap()));
+        for (client, name, is_of_this_host) in [
+            (key, "php", false),
+            (loopback, "127.0.0.1", true),
+            (other, "10.0.0.1", false),
+            (ClientIdentity::Local, "localhost", true),
+        ] {
+            assert_eq!(
+                (client.to_string().as_str(), client.is_of_this_host()),
+                (name, is_of_this_host)
+            );
+        }
+    }
+
     fn account(appid: Option<&str>, rules: Rules) -> Account {
         Account {
             appid: appid.map(str::to_owned),

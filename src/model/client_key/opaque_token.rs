@@ -102,6 +102,8 @@ mod tests {
             let tags = (tag(&digest(b"php")), account::tag("shop"));
             assert_eq!(tags_of(token.expose()), Some(tags));
         }
+        let (digest, size) = (digest(b"php"), size_of::<Tag>());
+        assert_eq!(tag(&digest), digest[..size], "the beginning of its SHA-256");
     }
 
     #[test]

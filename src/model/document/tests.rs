@@ -518,3 +518,16 @@ fn an_invalid_document_is_told_by_kind() {
         assert!(error.contains(what), "{bytes:?}: {error}");
     }
 }
+
+#[test]
+fn a_rejected_token_is_a_word_and_not_the_json_that_it_came_in() {
+    for (text, expected) in [
+        ("70_token-with.signs", true),
+        ("", false),
+        ("two words", false),
+        ("{\"access_token\":\"T1\"}", false),
+        ("\"T1\"", false),
+    ] {
+        assert_eq!(is_bare_token(text), expected, "{text}");
+    }
+}

@@ -227,8 +227,34 @@ mod tests {
         {
             assert_eq!(sources.defaults_to_loopback(), is_loopback, "{sources:?}");
             let rules = rules(&sources);
+            assert!(!rules.configured.allow_all());
             let allowed = (rules.allows(ip(LOOPBACK)), rules.allows(ip("10.1.2.3")));
             assert_eq!(allowed, (is_loopback, is_net), "{sources:?}");
+        }
+    }
+
+    #[test]
+    fn messages_name_the_file_of_addresses_if_there_is_no_other_place_to_add_one() {
+        let file = AccessSources { allow_file: Some("/d/allow".into()), ..Default::default() };
+        let both = AccessSources { allow: words(&["10.0.0.1"]), ..file.clone() };
+        for (sources, place) in
+            [(file, "/d/allow"), (both, "--allow"), (AccessSources::default(), "--allow")]
+        {
+            assert_eq!(rules(&sources).allow_place(), place, "{sources:?}");
+        }
+    }
+
+    #[test]
+    fn all_are_allowed_by_a_network_of_all_addresses() {
+        let sources = AccessSources { allow: words(&["10.0.0.1", "::/0"]), ..Default::default() };
+        assert!(rules(&sources).configured.allow_all());
+    }
+
+    #[test]
+    fn opaque_tokens_are_handed_out_if_they_are_asked_for() {
+        for opaque_tokens in [true, false] {
+            let sources = AccessSources { opaque_tokens, ..Default::default() };
+            assert_eq!(rules(&sources).hands_out_opaque(), opaque_tokens);
         }
     }
 

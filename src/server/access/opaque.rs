@@ -54,12 +54,14 @@ pub(crate) fn open<'a>(presented: &str, keys: &'a Keys, accounts: &Accounts) -> 
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::rc::Rc;
 
     use super::*;
     use crate::accounts::{AccountPlan, AccountResources};
     use crate::model::account::Account;
     use crate::model::client_key::api_scope::ApiScope;
     use crate::model::client_key::{self, KeyLine, OPAQUE_PREFIX};
+    use crate::server::access::AccessRules;
 
     #[test]
     fn a_token_stands_for_its_key_and_account_while_both_and_the_accounts_own_are_there() {
@@ -103,5 +105,8 @@ mod tests {
         for (keys, what) in [(java, "another key"), (of_mall, "not for the account")] {
             assert!(open(presented.expose(), &keys, &accounts).is_none(), "{what}");
         }
+        let rules = AccessRules { keys: Some(Rc::new(php)), ..AccessRules::default() };
+        assert!(rules.open_opaque(presented.expose(), &accounts).is_some());
+        assert!(AccessRules::default().open_opaque(presented.expose(), &accounts).is_none());
     }
 }

@@ -12,6 +12,15 @@ fn allows(entries: &[&str], ip: &str) -> bool {
 }
 
 #[test]
+fn a_list_allows_all_if_it_has_each_address_of_a_family() {
+    for (entry, expected) in
+        [("0.0.0.0/0", true), ("::/0", true), ("0.0.0.0/1", false), ("2001:db8::/32", false)]
+    {
+        assert_eq!(allowlist(&[entry]).allows_all(), expected, "{entry}");
+    }
+}
+
+#[test]
 fn an_address_is_allowed_if_and_only_if_a_network_contains_it() {
     for (entry, ip, expected) in [
         ("10.0.0.0/8", "10.0.0.0", true),
