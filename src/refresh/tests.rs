@@ -89,6 +89,10 @@ struct MemoryStore {
     /// When the document was confirmed. `None` if that is not noted.
     confirmed: Option<Rc<Cell<Option<UtcDateTime>>>>,
     record: Rc<RefCell<Option<Record>>>,
+    /// How often it was written.
+    record_writes: Rc<Cell<u32>>,
+    /// Whether the next changes of it find its lock held.
+    held_locks: Rc<RefCell<VecDeque<bool>>>,
     /// What hosts that share this place know of requests without an answer, if there are such.
     lost: Option<Rc<RefCell<LostRequests>>>,
 }
@@ -124,6 +128,7 @@ impl Store for MemoryStore {
 
     fn write_record(&self, record: &Record, _: &dyn Clock) {
         self.record.replace(Some(record.clone()));
+        self.record_writes.set(self.record_writes.get() + 1);
     }
 
     fn change_record(
@@ -132,6 +137,9 @@ impl Store for MemoryStore {
         _: &dyn Clock,
         change: &dyn Fn(&mut Record),
     ) -> RecordChange {
+        if self.held_locks.borrow_mut().pop_front() == Some(true) {
+            return RecordChange::NotMade;
+        }
         let mut record = self.record.borrow_mut();
         change(record.get_or_insert_with(|| Record::new(appid).unwrap()));
         RecordChange::Kept
@@ -402,7 +410,8 @@ fn a_life_counts_from_before_the_request_and_is_no_longer_than_the_last_answer_s
         assert_eq!(fixture.run(TokenRequest::Live).unwrap(), Outcome::Renewed(requested));
     }
     // A source may take back what it has stated before.
-    let fixture = Fixture::new([Ok("T1")]).on(Rules::Mirror);
+    let mut fixture = Fixture::new([Ok("T1")]).on(Rules::Mirror);
+    fixture.store.confirmed = Some(Rc::default());
     let longer = Document { expires_in: LIFE * 2, ..fixture.document("T1") };
     fixture.store.document.replace(Some(longer));
     let shorter = fixture.document("T1");

@@ -503,3 +503,15 @@ fn a_wecom_tokens_life_counts_from_the_first_answer_that_was_lost_since_one_came
     run(vec![Ok("T3")]).unwrap();
     assert!(left() > LIFE - Duration::from_secs(1), "{:?}", left());
 }
+
+#[test]
+fn a_record_that_says_nothing_new_is_not_written() {
+    let fixture = Fixture::new([Ok("T1"), Ok("T1")]);
+    let upstream = with_secret("s1");
+    for _ in 0..2 {
+        fixture.run_with(&upstream, &TokenRequest::Live).unwrap();
+        assert_eq!(fixture.store.record_writes.get(), 1);
+        fixture.clock.advance(LIFE);
+    }
+    assert_eq!(fixture.source.requests.borrow().len(), 2);
+}

@@ -152,3 +152,14 @@ fn while_one_process_tells_the_others_leave_it_to_that_for_the_hooks_time_and_so
     let script = ("true", Path::new("/nowhere"));
     assert!(matches!(tell(&fixture, script, &begin(), &|| false), Telling::Told));
 }
+
+#[test]
+fn what_was_told_is_noted_as_soon_as_the_record_can_be_changed_again() {
+    let fixture = Fixture::new([]);
+    let script = ("true", Path::new("/nowhere"));
+    *fixture.store.held_locks.borrow_mut() = [false, true, true, true].into();
+    let before = fixture.clock.elapsed();
+    assert!(matches!(tell(&fixture, script, &begin(), &|| false), Telling::Told));
+    assert!(fixture.clock.elapsed() - before < Duration::from_secs(1));
+    assert!(matches!(tell(&fixture, script, &begin(), &|| false), Telling::Needless));
+}
