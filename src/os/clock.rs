@@ -154,6 +154,7 @@ pub(crate) mod testing {
         set_forward: time::Duration,
         timers: Vec<Waker>,
         has_no_threads: bool,
+        threads_started: usize,
     }
 
     impl VirtualClock {
@@ -177,6 +178,11 @@ pub(crate) mod testing {
         /// Says whether there can be no more threads.
         pub(crate) fn refuse_threads(&self, refuses: bool) {
             self.state.lock().unwrap().has_no_threads = refuses;
+        }
+
+        /// Returns how many threads have been started by this clock.
+        pub(crate) fn threads_started(&self) -> usize {
+            self.state.lock().unwrap().threads_started
         }
 
         /// Moves the clock, and wakes all timers to look at it.
@@ -217,10 +223,12 @@ pub(crate) mod testing {
         }
 
         fn spawn(&self, work: Box<dyn FnOnce() + Send>) -> io::Result<()> {
-            match self.state.lock().unwrap().has_no_threads {
-                true => Err(io::ErrorKind::WouldBlock.into()),
-                false => std::thread::Builder::new().spawn(work).map(drop),
+            let mut state = self.state.lock().unwrap();
+            if state.has_no_threads {
+                return Err(io::ErrorKind::WouldBlock.into());
             }
+            state.threads_started += 1;
+            std::thread::Builder::new().spawn(work).map(drop)
         }
 
         /// Repeats nothing.

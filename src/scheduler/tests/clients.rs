@@ -147,8 +147,11 @@ fn while_a_request_hangs_there_is_no_other() {
         // The schedule looks every 15 seconds.
         for _ in 0..20 {
             fixture.clock.advance(Duration::from_secs(1));
-            yield_now().await;
+            for _ in 0..4 {
+                yield_now().await;
+            }
         }
+        assert_eq!(fixture.clock.threads_started(), 1);
         drop(sender);
         fixture.scheduler.idle().await;
         assert_eq!(events_logged(), ["published"]);
