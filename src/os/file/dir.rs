@@ -162,8 +162,11 @@ impl Dir {
         let mut parts = missing.components().peekable();
         while let Some(component) = parts.next() {
             let name = component.as_os_str();
+            // With its mode from the start, as far as the umask allows: a process that is killed here leaves nothing to mend.
+            let mode =
+                Mode::from_raw_mode(if parts.peek().is_none() { mode } else { above } as RawMode);
             let is_new = component != Component::ParentDir
-                && match mkdirat(dir.fd(), name, Mode::RWXU) {
+                && match mkdirat(dir.fd(), name, mode) {
                     Ok(()) => true,
                     Err(Errno::EXIST) => false, // Another process has just created it.
                     Err(err) => return Err(err.into()),
@@ -181,8 +184,7 @@ impl Dir {
             dir = Dir::System(opened?);
             // The owner of the directory above may have put another one in its place.
             if is_new && dir.stat_itself()?.st_uid == geteuid().as_raw() {
-                let mode = if parts.peek().is_none() { mode } else { above };
-                fchmod(dir.fd(), Mode::from_raw_mode(mode as RawMode))?;
+                fchmod(dir.fd(), mode)?;
             }
         }
         Ok(dir)

@@ -715,7 +715,7 @@ fn what_others_write_while_the_secret_is_asked_for_is_not_lost() {
     assert!(machine.config().contains("# meanwhile\n"));
 }
 
-#[needs(root)]
+#[needs(root, strace)]
 #[test]
 fn without_systemd_cron_runs_fetch_as_a_user_who_owns_the_secrets() {
     use std::os::unix::fs::MetadataExt;
@@ -730,13 +730,20 @@ fn without_systemd_cron_runs_fetch_as_a_user_who_owns_the_secrets() {
     fs::set_permissions(machine.path("open"), fs::Permissions::from_mode(0o777)).unwrap();
     assert!(Command::new("cp").arg(wxtoken().get_program()).arg(&copy).status().unwrap().success());
     // What users besides root may do with it is not left to the umask.
-    let set_up = || {
+    let command = || {
         let program = with_environment_of(&wxtoken(), &copy);
         let command = machine.command_of(program, &[APPID, "--secret-file", "-"]);
         let mut shell = with_environment_of(&command, "/bin/sh");
         shell.args(["-c", "umask 0; exec \"$0\" \"$@\""]).arg(&copy).args(command.get_args());
-        with_input(shell, SECRET)
+        shell
     };
+    // A directory that a killed run has made is as the next run needs it.
+    let local = machine.path("usr/local");
+    let faults = ["-P", local.to_str().unwrap(), "-e", "inject=fchmod:signal=KILL"];
+    let killed = with_faults(&faults, &machine.path("trace"), &command());
+    assert!(with_input(killed, SECRET).status.code().is_none());
+    assert!(local.exists() && !local.join("bin").exists());
+    let set_up = || with_input(command(), SECRET);
     set_up().exits(0).prints(&[
         "usr/local/bin/wxtoken",
         "secrets/default.secret (0600)",
