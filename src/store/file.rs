@@ -19,7 +19,7 @@ use crate::model::document::{Document, MAX_DOCUMENT};
 use crate::model::kind::DocumentKind;
 use crate::os::clock::Clock;
 use crate::os::file::atomic::{self, ReplaceError, Replacement};
-use crate::os::file::dir::{Dir, dir_of, with_extension};
+use crate::os::file::dir::{Dir, dir_of};
 use crate::os::file::lock::{self, FileLock};
 use crate::os::file::read;
 use crate::sabotage::{Bug, has_bug};
@@ -73,7 +73,7 @@ impl FileStore {
 /// Returns the path of the lock file of the document at `path`. The document itself cannot be locked: it is replaced under
 /// the lock.
 pub(super) fn lock_path(path: &Path) -> PathBuf {
-    with_extension(path, "lock")
+    path.with_extension("lock")
 }
 
 /// Removes what killed processes left behind beside the document at `path`, if no process is at work there. A failure costs

@@ -27,7 +27,7 @@ use crate::model::errcode::{CallKind, Platform, Refusal};
 use crate::model::secret::{Salt, Secret};
 use crate::os::clock::Clock;
 use crate::os::file::atomic::{self, Replacement};
-use crate::os::file::dir::{Dir, with_extension};
+use crate::os::file::dir::Dir;
 use crate::os::file::lock::FileLock;
 use crate::os::file::read::{self, Access};
 use crate::os::timestamp::MAX_CLOCK_SKEW;
@@ -249,7 +249,7 @@ impl Record {
 
 /// Returns the path of the record beside the document, or the copy, at this path.
 pub(super) fn record_path(document: &Path) -> PathBuf {
-    with_extension(document, "state")
+    document.with_extension("state")
 }
 
 /// What came of a change to a record.

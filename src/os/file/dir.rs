@@ -1,13 +1,13 @@
 //! A directory that is opened once, and through which its files are reached. No later step resolves its path again: a user who renames a
 //! directory on the way, or puts a link in its place, cannot lead a later step elsewhere.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, fchown};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Path};
 
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, RawMode, Stat, StatxAttributes, StatxFlags, chmod,
@@ -82,16 +82,6 @@ fn split(path: &Path) -> Option<(&Path, &OsStr)> {
         return Some((Path::new(OsStr::from_bytes(parent)), OsStr::from_bytes(name)));
     }
     Some((path.parent()?, path.file_name()?))
-}
-
-/// Returns the path with another extension, as [`Path::with_extension`] does.
-pub(crate) fn with_extension(path: &Path, extension: &str) -> PathBuf {
-    // Nearly all documents are called so, and `Path` looks for the name at every byte.
-    let stem = path.as_os_str().as_bytes().strip_suffix(b".json");
-    match stem.filter(|stem| !stem.is_empty() && !stem.ends_with(b"/") && !stem.ends_with(b".")) {
-        Some(stem) => OsString::from_vec([stem, b".", extension.as_bytes()].concat()).into(),
-        None => path.with_extension(extension),
-    }
 }
 
 /// Gives its owner all permissions on a directory of this user that is open as a path only, as it cannot be read.
@@ -320,16 +310,6 @@ mod tests {
             let path = Path::new(path);
             let expected = path.parent().zip(path.file_name());
             assert_eq!(split(path), expected, "{}", path.display());
-        }
-    }
-
-    #[test]
-    fn an_extension_is_replaced_as_the_standard_library_does() {
-        for path in
-            ["/a/shop.json", "shop.json", "/a/shop", "shop.b.json", "/a/.json", ".json", "a/..json"]
-        {
-            let path = Path::new(path);
-            assert_eq!(with_extension(path, "lock"), path.with_extension("lock"));
         }
     }
 
