@@ -48,8 +48,11 @@ pub(crate) fn command(verb: &str, account: Option<&str>, more: &[&str]) -> Strin
     marked(&unmarked(verb, account, more))
 }
 
-/// Returns a command about an account of this run, for root to run as `user`. It is marked as a command.
+/// Returns a command about an account of this run, for root to run as `user`: a name, or the number of a user without one. It is marked
+/// as a command.
 pub(crate) fn as_user(user: &str, verb: &str, account: &str) -> String {
+    let is_number = user.bytes().all(|byte| byte.is_ascii_digit());
+    let user = if is_number { format!("'#{user}'") } else { user.to_owned() };
     marked(&format!("sudo -u {user} {}", unmarked(verb, Some(account), &[])))
 }
 
@@ -123,6 +126,12 @@ pub(crate) fn quoted(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_user_without_a_name_is_given_by_number_as_sudo_takes_it() {
+        assert!(as_user("wxtoken", "check", "shop").contains("sudo -u wxtoken "));
+        assert!(as_user("4711", "check", "shop").contains("sudo -u '#4711' "));
+    }
 
     #[test]
     fn a_command_repeats_what_this_run_was_told() {

@@ -5,7 +5,6 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::Permissions;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -294,13 +293,7 @@ pub(crate) fn has_trial(dir: &Dir, target: &OsStr) -> bool {
 
 /// Whether a file beside `target` has a name with one of these ends.
 fn is_any_there<const ENDS: usize>(dir: &Dir, target: &OsStr, ends: [&str; ENDS]) -> bool {
-    let mut name = beside(target, "").into_vec();
-    let length = name.len();
-    ends.iter().any(|end| {
-        name.truncate(length);
-        name.extend_from_slice(end.as_bytes());
-        dir.stat(OsStr::from_bytes(&name)).is_ok()
-    })
+    ends.iter().any(|end| dir.stat(&beside(target, end)).is_ok())
 }
 
 /// Removes what killed processes left behind beside `target`. The caller holds its lock.

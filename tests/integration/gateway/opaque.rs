@@ -1,4 +1,4 @@
-//! `serve --opaque-tokens`: clients have tokens of wxtoken's own, which open nothing but the gateway.
+//! `serve --opaque-tokens`: clients have opaque tokens, which open nothing but the gateway.
 
 use super::upstream::{Reply, Upstream};
 use crate::support::home::Home;
